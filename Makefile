@@ -1,0 +1,27 @@
+# The same commands as in README.md, for people who have make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench soak
+
+$(BIN)/omnimemory:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+
+demo: $(BIN)/omnimemory
+	$(BIN)/omnimemory demo
+
+test: $(BIN)/omnimemory
+	$(BIN)/python -m pytest
+
+lint: $(BIN)/omnimemory
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(BIN)/omnimemory
+	$(BIN)/python -m benchmarks all
+
+soak: $(BIN)/omnimemory
+	$(BIN)/python -m pytest -m soak --timeout 7200

@@ -1,0 +1,187 @@
+"""``fusion``: how much the vector should weigh in a hybrid search, fitted on half of the questions.
+
+Commands: a tab-separated file of page, description and command (as made from tldr-pages); each description
+is a question, and right is any command that some page gives for it. Documents: a folder; each heading that
+occurs once is a question, and right is the section below it, which is stored without its heading. The
+winner of one random half is then scored on the other half.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.children import in_child
+from benchmarks.history import entry
+from benchmarks.options import Options
+from benchmarks.table import Row, skipped
+from benchmarks.timing import say
+
+__all__ = ["fit_commands", "fit_documents", "run"]
+
+K = 10
+WEIGHTS = tuple(tenth / 10 for tenth in range(11))
+_SEED = 11
+_SHORTEST_SECTION = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    text: str
+    right: frozenset[str]
+
+
+def run(options: Options) -> Iterator[Row]:
+    """Fit on what there is of ``options.tldr`` and ``options.docs``."""
+    queries = options.size(2_000, 40, options.queries)
+    for name, path, function in (
+        ("tldr", options.tldr, "benchmarks.fusion:fit_commands"),
+        ("docs", options.docs, "benchmarks.fusion:fit_documents"),
+    ):
+        if path is None or not path.exists():
+            yield skipped("fusion", f"there is no {path}" if path else f"--{name} PATH is not given")
+            continue
+        say(f"fusion: {name}")
+        folder = options.work / f"fusion-{name}"
+        found = in_child(function, options.work, folder=str(folder), path=str(path.resolve()), queries=queries)
+        yield from _rows(found)
+
+
+def _rows(found: dict[str, Any]) -> Iterator[Row]:
+    kind = found["kind"]
+    about = f"{found['fitted_on']:,} questions, {found['stored']:,} {kind}"
+    for name, score in found["fit"].items():
+        yield Row(
+            "fusion", f"{kind}, fitted half, {name}", _shown(score), about if name == "vector" else "", data=score
+        )
+    for name, score in found["held"].items():
+        note = {found["winner"]: "the winner", found["current"]: "set in omnimemory/search.py"}.get(name, "")
+        yield Row("fusion", f"{kind}, other half, {name}", _shown(score), note, data=score)
+
+
+def _shown(score: dict[str, float]) -> str:
+    return f"MRR@10 {score['mrr']:.3f}, recall@1 {score['first']:.3f}, @10 {score['found']:.3f}"
+
+
+# -- in a process of its own
+
+
+def fit_commands(folder: str, path: str, queries: int) -> dict[str, Any]:
+    """Fit on (page, description, command) lines."""
+    right: dict[str, set[str]] = {}
+    texts: dict[str, str] = {}
+    for line in Path(path).read_text("utf-8").splitlines()[1:]:
+        _, description, command = line.split("\t")
+        texts.setdefault(_key(command), command.strip())
+        right.setdefault(description.strip(), set()).add(_key(command))
+    history = Path(folder, "history")
+    history.parent.mkdir(parents=True)
+    history.write_bytes(b"".join(entry(command, 1_600_000_000 + n) for n, command in enumerate(texts.values())))
+    with _memory(folder) as memory:
+        # The placeholders of the pages are no secrets, and a redacted command would not be recognised.
+        memory.ingest_history(history, shell="zsh", keep_secrets=True)
+        stored = {_key(text) for (text,) in memory.store.catalog.rows("SELECT text FROM commands")}
+        questions = [_Question(text, frozenset(keys & stored)) for text, keys in right.items() if keys & stored]
+        return _fit(memory, "commands", questions, queries, lambda hit: _key(hit.text))
+
+
+def fit_documents(folder: str, path: str, queries: int) -> dict[str, Any]:
+    """Fit on the headings of a folder."""
+    sections = Path(folder, "sections")
+    questions = []
+    for number, (title, body) in enumerate(_sections(Path(path))):
+        file = sections / f"{number // 1000:03}" / f"{number:06}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(body, encoding="utf-8")
+        questions.append(_Question(title, frozenset([file.resolve().as_posix()])))
+    with _memory(folder) as memory:
+        memory.ingest(sections)
+        return _fit(memory, "documents", questions, queries, lambda hit: hit.source)
+
+
+def _key(command: str) -> str:
+    return " ".join(command.split())
+
+
+def _memory(folder: str) -> Any:
+    from omnimemory.config import Settings
+    from omnimemory.memory import Memory
+
+    values = {"store.path": Path(folder, "store"), "cache.path": Path(folder, "cache"), "index.enabled": False}
+    return Memory(settings=Settings().with_values(values))
+
+
+def _sections(folder: Path) -> list[tuple[str, str]]:
+    """Return (heading, what stands below it up to the next one) of every heading that occurs once."""
+    from omnimemory.errors import SourceError
+    from omnimemory.records import Failure
+    from omnimemory.sources.documents import Limits, SkippedError, read, walk
+
+    found: list[tuple[str, str]] = []
+    limits = Limits()
+    for file in walk(folder, limits):
+        if isinstance(file, Failure):
+            continue
+        try:
+            document = read(file, limits)
+        except (SkippedError, SourceError):
+            continue
+        ends = [heading.start for heading in document.headings[1:]] + [len(document.text)]
+        for heading, end in zip(document.headings, ends, strict=True):
+            body = document.text[heading.start : end].partition("\n")[2].lstrip("=-~^\"'`#*+.: \n")
+            if len(body) >= _SHORTEST_SECTION:
+                found.append((heading.title, body))
+    often = Counter(title.casefold() for title, _ in found)
+    return [(title, body) for title, body in found if often[title.casefold()] == 1]
+
+
+def _fit(
+    memory: Any, kind: str, questions: list[_Question], most: int, name_of: Callable[[Any], str]
+) -> dict[str, Any]:
+    from omnimemory.search import VECTOR_WEIGHTS, Query, search
+
+    def score(half: list[_Question], **how: Any) -> dict[str, float]:
+        say(f"  {kind}: {how}")
+        ranks = []
+        for question in half:
+            hits = search(memory.store, memory.embeddings, Query(question.text, k=K, kinds=(kind,), **how))
+            ranks.append(next((rank for rank, hit in enumerate(hits, 1) if name_of(hit) in question.right), 0))
+        return _measures(ranks)
+
+    dice = random.Random(_SEED)
+    chosen = dice.sample(questions, min(most, len(questions)))
+    fitted, held = chosen[::2], chosen[1::2]
+    fit = {mode: score(fitted, mode=mode) for mode in ("vector", "keyword")}
+    hybrids = {weight: score(fitted, mode="hybrid", weight=weight) for weight in WEIGHTS}
+    best = max(hybrids, key=lambda weight: hybrids[weight]["mrr"])
+    current = VECTOR_WEIGHTS[kind]
+    return {
+        "kind": kind,
+        "stored": memory.store.tables[kind].count(),
+        "fitted_on": len(fitted),
+        "fit": {**fit, **{_hybrid(weight): measures for weight, measures in hybrids.items()}},
+        "held": {
+            **{mode: score(held, mode=mode) for mode in ("vector", "keyword")},
+            **{_hybrid(weight): score(held, mode="hybrid", weight=weight) for weight in {best, current}},
+        },
+        "winner": _hybrid(best),
+        "current": _hybrid(current),
+    }
+
+
+def _hybrid(weight: float) -> str:
+    return f"hybrid {weight:g}"
+
+
+def _measures(ranks: Iterable[int]) -> dict[str, float]:
+    """Return MRR@10, recall@1 and recall@10; rank 0 is "not among the ten"."""
+    found = list(ranks)
+    return {
+        "mrr": sum(1 / rank for rank in found if rank) / len(found),
+        "first": sum(rank == 1 for rank in found) / len(found),
+        "found": sum(rank > 0 for rank in found) / len(found),
+    }

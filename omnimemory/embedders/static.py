@@ -1,0 +1,275 @@
+"""The embedded default: one stored vector per token, averaged. No model runtime, no download.
+
+The weights and the tokenizer are those inside the wheel of ``wordllama`` (MIT), read without importing
+that package: its import costs half a second, and its loader looks for the tokenizer in a folder that
+the wheel does not have and then tries to download it. For texts of up to 8,192 characters the vectors
+are those of ``wordllama.embed(norm=True)``: no special tokens, the mean of all token vectors, scaled
+to unit length. The mean is taken by adding row after row, text by text, so a text has the same vector
+bit for bit in every batch, thread and process, whatever linear algebra library numpy uses.
+
+Longer texts are tokenised in pieces of at most 8,192 characters, cut at a space (else at a line end,
+else anywhere), because merging tokens over one very long text takes time and memory out of proportion.
+The tokenizer marks the start of a text as if a space stood there, so a cut at a space changes no token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from omnimemory.embedders.base import (
+    ModelFootprint,
+    Role,
+    UnembeddableTextError,
+    Vectors,
+    check_strings,
+    check_texts,
+    normalise,
+    space_fingerprint,
+)
+from omnimemory.errors import EmbedderError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+__all__ = ["STATIC_DIMS", "StaticEmbedder"]
+
+STATIC_DIMS = (256, 128, 64)
+"""The sizes the model was trained for."""
+
+_WEIGHTS = Path("weights/l2_supercat_256.safetensors")
+_WEIGHTS_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
+_TOKENIZER = Path("tokenizers/l2_supercat_tokenizer_config.json")
+_TOKENIZER_SHA256 = "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68"
+_INSTALL = "Install it with: pip install --force-reinstall 'wordllama>=0.4.0.post1,<0.5'"
+
+_VOCABULARY = 32_000
+_PIECE = 8_192  # characters tokenised at once
+_ROUND = 250_000  # characters handed to the tokenizer in one call: bounds its memory
+
+
+class _Model(NamedTuple):
+    table: Vectors
+    tokenizer: Tokenizer
+
+
+class StaticEmbedder:
+    """wordllama's 256-d static vectors (or their first 128 or 64 components) behind the Embedder protocol.
+
+    Fast (thousands of texts a second on one core) and blind to word order. ``package`` is the folder
+    of the installed wordllama package; found by itself when omitted. Safe to use from several threads.
+    """
+
+    def __init__(self, dim: int = 256, *, package: Path | None = None) -> None:
+        if dim not in STATIC_DIMS:
+            raise EmbedderError(f"the static model has no {dim} dimensions: choose {', '.join(map(str, STATIC_DIMS))}")
+        self._dim = dim
+        self._package = package
+        self._model: _Model | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """``static:wordllama-`` and the size."""
+        return f"static:wordllama-{self._dim}"
+
+    @property
+    def dim(self) -> int:
+        """Components of a vector: 256, 128 or 64."""
+        return self._dim
+
+    @property
+    def max_tokens(self) -> int | None:
+        """``None``: every token of a text counts."""
+        return None
+
+    @property
+    def fingerprint(self) -> str:
+        """The vector space; the digests in it are compared with the files when they are loaded."""
+        return space_fingerprint(
+            provider="static",
+            model="wordllama/l2_supercat_256",
+            weights=_WEIGHTS_SHA256,
+            tokenizer=_TOKENIZER_SHA256,
+            precision="float32",
+            dim=self._dim,
+            pooling="mean",
+            normalisation="l2",
+            prompts={"document": "", "query": ""},
+            max_tokens=None,
+            piece=_PIECE,
+        )
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the weights are in memory."""
+        return self._model is not None
+
+    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
+        """Return (n, dim) float32 rows of unit length; both roles give the same vector.
+
+        Raises UnembeddableTextError naming blank texts, EmbedderError when the model's files are
+        missing or altered.
+        """
+        check_texts(texts, role)
+        model = self._load()
+        sums = np.zeros((len(texts), self._dim), dtype=np.float32)
+        for position, encoding in _tokenise(model.tokenizer, texts):
+            ids = encoding.ids
+            if ids:
+                sums[position] += np.add.reduce(model.table[ids], axis=0)
+        empty = np.flatnonzero(~sums.any(axis=1)).tolist()
+        if empty:
+            raise UnembeddableTextError(f"the static model has no vector for the texts at {empty[:5]}", empty)
+        return normalise(sums)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of tokens of each text; 0 for an empty one. Loads the model."""
+        check_strings(texts)
+        counts = [0] * len(texts)
+        for position, encoding in _tokenise(self._load().tokenizer, texts):
+            counts[position] += len(encoding)
+        return counts
+
+    def footprint(self) -> ModelFootprint:
+        """Return the bytes for the float32 table, the file it is made from, the tokenizer and a batch.
+
+        ``base`` holds the token vectors of one piece; a token costs its record in the tokenizer, an
+        item its vector and the float64 copies that scale it to unit length.
+        """
+        row = self._dim * 4
+        file, tokenizer = 16_384_096, 24_000_000
+        return ModelFootprint(_VOCABULARY * row + file + tokenizer + _PIECE * row, per_token=64, per_item=6 * row)
+
+    def close(self) -> None:
+        """Free the weights; the next call loads them again."""
+        with self._lock:
+            self._model = None
+
+    def _load(self) -> _Model:
+        model = self._model
+        if model is not None:
+            return model
+        with self._lock:
+            if self._model is None:
+                _quiet_forks()
+                self._model = _read_model(self._package or _installed_package(), self._dim)
+            return self._model
+
+
+def _installed_package() -> Path:
+    spec = importlib.util.find_spec("wordllama")
+    folders = spec.submodule_search_locations if spec is not None else None
+    if not folders:
+        raise EmbedderError(f"The static model comes with the package wordllama, which is not here. {_INSTALL}")
+    return Path(folders[0])
+
+
+def _read_model(package: Path, dim: int) -> _Model:
+    """Read both files at once: reading, hashing and converting the weights leave the interpreter free."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        table = reader.submit(_read_table, package / _WEIGHTS, dim)
+        from tokenizers import Tokenizer  # noqa: PLC0415 - heavy, and only needed once a text is embedded
+
+        tokenizer = Tokenizer.from_buffer(_read_verified(package / _TOKENIZER, _TOKENIZER_SHA256))
+        return _Model(table.result(), tokenizer)
+
+
+def _read_verified(path: Path, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise EmbedderError(f"The static model's file {path} cannot be read ({error.strerror}). {_INSTALL}") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise EmbedderError(f"The static model's file {path} is not the one this version knows. {_INSTALL}")
+    return data
+
+
+def _read_table(path: Path, dim: int) -> Vectors:
+    """Return the (32000, dim) float32 token vectors of a safetensors file.
+
+    The format is eight bytes of header length, a JSON header, then the tensors.
+    """
+    data = _read_verified(path, _WEIGHTS_SHA256)
+    header_size = int.from_bytes(data[:8], "little")
+    tensor: dict[str, Any] = json.loads(data[8 : 8 + header_size])["embedding.weight"]
+    start, stop = tensor["data_offsets"]
+    half = np.frombuffer(data, dtype="<f2", count=(stop - start) // 2, offset=8 + header_size + start)
+    return np.ascontiguousarray(half.reshape(tensor["shape"])[:, :dim], dtype=np.float32)
+
+
+def _tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[tuple[int, Encoding]]:
+    """Yield (position of the text, tokens of one of its pieces), in order."""
+    pieces = [(position, piece) for position, text in enumerate(texts) for piece in _pieces(text)]
+    start = 0
+    while start < len(pieces):
+        stop, characters = start, 0
+        while stop < len(pieces) and characters < _ROUND:
+            characters += len(pieces[stop][1])
+            stop += 1
+        for (position, _), encoding in zip(
+            pieces[start:stop], _encode(tokenizer, [piece for _, piece in pieces[start:stop]]), strict=True
+        ):
+            yield position, encoding
+        start = stop
+
+
+def _encode(tokenizer: Tokenizer, pieces: list[str]) -> list[Encoding]:
+    try:
+        return tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+    except TypeError:  # a lone surrogate cannot become UTF-8, which the tokenizer wants
+        return tokenizer.encode_batch_fast([_well_formed(piece) for piece in pieces], add_special_tokens=False)
+
+
+def _pieces(text: str) -> list[str]:
+    """Cut a text into pieces of at most ``_PIECE`` characters, at a space where there is one."""
+    pieces: list[str] = []
+    start = 0
+    while len(text) - start > _PIECE:
+        stop = text.rfind(" ", start + 1, start + _PIECE + 1)
+        if stop < 0:
+            stop = text.rfind("\n", start + 1, start + _PIECE + 1)
+        if stop < 0:
+            stop = start + _PIECE
+        pieces.append(text[start:stop])
+        start = stop + (text[stop] == " ")
+    pieces.append(text[start:])
+    return pieces
+
+
+def _well_formed(text: str) -> str:
+    """Join surrogate pairs and put U+FFFD in the place of lone surrogates."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+@cache
+def _quiet_forks() -> None:
+    """Switch the tokenizer to one thread in forked children only.
+
+    Its thread pool does not survive a fork. Left alone it notices, and some releases say so on stderr
+    at every fork; told in time by its environment variable, all of them do the right thing silently.
+    """
+    variable = "TOKENIZERS_PARALLELISM"
+    set_by_us: list[bool] = []
+
+    def before() -> None:
+        if variable not in os.environ:
+            os.environ[variable] = "false"
+            set_by_us.append(True)
+
+    def after_in_parent() -> None:
+        if set_by_us:
+            set_by_us.clear()
+            os.environ.pop(variable, None)
+
+    os.register_at_fork(before=before, after_in_parent=after_in_parent)

@@ -1,0 +1,192 @@
+"""The pipeline: changes of sources -> batches -> vectors -> one commit -> the index.
+
+Text and vector are committed together. When the embedder is down, or the scheduler has no room, the text
+is committed as pending: keyword search finds it at once, and the next ingest embeds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from omnimemory.embedding_service import Embedded, EmbeddingService
+from omnimemory.errors import EmbedderError, MemoryBudgetError
+from omnimemory.records import Failure, IngestReport, Progress
+from omnimemory.storage.items import ItemTable
+from omnimemory.storage.store import Store
+from omnimemory.storage.vectors import insert_vectors
+
+__all__ = ["Change", "Tally", "embed_pending", "ignore_progress", "rehearse", "run"]
+
+PENDING_BATCH = 1000
+
+
+class Change(Protocol):
+    """Something to be committed as a whole: texts to embed, and what to write beside them."""
+
+    @property
+    def table(self) -> ItemTable:
+        """The table the new items belong to."""
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """The texts of the new items; empty when only book-keeping changed."""
+
+    def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:
+        """Write the new items (and whatever else changed) and return their rows, in order of ``texts``."""
+
+
+@dataclass
+class Tally:
+    """Counts that grow while an ingest runs; :meth:`report` freezes them."""
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    skipped: int = 0
+    sources: int = 0
+    events: int = 0
+    embedded: int = 0
+    cache_hits: int = 0
+    pending: int = 0
+    redactions: Counter[str] = field(default_factory=Counter)
+    degraded: str | None = None
+    failures: list[Failure] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def report(self) -> IngestReport:
+        """Return what was done so far."""
+        return IngestReport(
+            added=self.added,
+            updated=self.updated,
+            unchanged=self.unchanged,
+            deleted=self.deleted,
+            failed=sum(1 for failure in self.failures if failure.error),
+            skipped=self.skipped + sum(1 for failure in self.failures if not failure.error),
+            sources=self.sources,
+            events=self.events,
+            embedded=self.embedded,
+            cache_hits=self.cache_hits,
+            pending=self.pending,
+            redacted=self.redactions.total(),
+            redactions=dict(self.redactions),
+            seconds=round(time.monotonic() - self.started, 3),
+            degraded=self.degraded,
+            failures=tuple(self.failures),
+        )
+
+
+def ignore_progress(_: Progress) -> None:
+    """Show nothing: the progress callback of a caller who gave none."""
+
+
+def run(
+    store: Store,
+    embeddings: EmbeddingService,
+    changes: Iterable[Change],
+    tally: Tally,
+    *,
+    progress: Callable[[Progress], None] = ignore_progress,
+    drain: bool = True,
+) -> None:
+    """Commit all changes in batches of about ``embeddings.batch_size`` texts, and bring them into the index.
+
+    Without ``drain`` the index gets them later: with the next larger batch, ingest or close.
+    """
+    for batch in _batches(changes, embeddings.batch_size):
+        _commit(store, batch, _embed(embeddings, [text for change in batch for text in change.texts], tally), tally)
+        store.committed()
+    if not drain:
+        return
+    waiting = store.generations.waiting() if store.options.index else 0
+    if waiting:
+        progress(Progress("index", 0, waiting))
+    reason = store.drain()
+    if reason:
+        tally.degraded = tally.degraded or f"the index was not updated: {reason}"
+
+
+def rehearse(store: Store, changes: Iterable[Change]) -> None:
+    """Write all changes and take them back: the tally then counts what :func:`run` would do."""
+    for change in changes:
+        with contextlib.suppress(_TakenBackError), store.catalog.transaction() as sql:
+            change.write(sql, pending=True)
+            _take_back()
+
+
+class _TakenBackError(Exception):
+    """Rolls a rehearsed transaction back."""
+
+
+def _take_back() -> None:
+    raise _TakenBackError
+
+
+def embed_pending(store: Store, embeddings: EmbeddingService, tally: Tally) -> None:
+    """Embed what earlier runs had to leave without a vector."""
+    for table in store.tables.values():
+        while waiting := table.pending(PENDING_BATCH):
+            rows = [row for row, _ in waiting]
+            found = _embed(embeddings, [text for _, text in waiting], tally)
+            if found is None:
+                return
+            with store.catalog.transaction() as sql:
+                _store_vectors(sql, table, rows, found)
+                table.settle(sql, rows)
+            store.committed()
+
+
+def _batches(changes: Iterable[Change], size: int) -> Iterator[list[Change]]:
+    batch: list[Change] = []
+    texts = 0
+    for change in changes:
+        batch.append(change)
+        texts += len(change.texts)
+        if texts >= size:
+            yield batch
+            batch, texts = [], 0
+    if batch:
+        yield batch
+
+
+def _embed(embeddings: EmbeddingService, texts: list[str], tally: Tally) -> Embedded | None:
+    if tally.degraded is not None:  # asking again for every batch would only wait for each refusal
+        return None
+    try:
+        found = embeddings.resolve(texts, "document", stored=True)
+    except (EmbedderError, MemoryBudgetError) as error:
+        tally.degraded = str(error)
+        return None
+    tally.embedded += found.embedded
+    tally.cache_hits += found.cache_hits
+    return found
+
+
+def _commit(store: Store, batch: list[Change], found: Embedded | None, tally: Tally) -> None:
+    with store.catalog.transaction() as sql:
+        start = 0
+        for change in batch:
+            rows = change.write(sql, pending=found is None)
+            if found is not None:
+                part = slice(start, start + len(rows))
+                reasons = {i - start: why for i, why in found.unembeddable.items() if start <= i < part.stop}
+                _store_vectors(sql, change.table, rows, Embedded(found.vectors[part], reasons))
+            else:
+                tally.pending += len(rows)
+            start += len(rows)
+
+
+def _store_vectors(sql: sqlite3.Connection, table: ItemTable, rows: list[int], found: Embedded) -> None:
+    if found.unembeddable:
+        table.mark_unembeddable(sql, ((rows[i], why) for i, why in found.unembeddable.items()))
+        keep = [i for i in range(len(rows)) if i not in found.unembeddable]
+        rows, vectors = [rows[i] for i in keep], found.vectors[keep]
+    else:
+        vectors = found.vectors
+    insert_vectors(sql, table.collection, rows, vectors)

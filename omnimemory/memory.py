@@ -1,0 +1,293 @@
+"""Memory: the one object. It builds the parts, wires them, and closes them.
+
+One verb is one method is one command: ``memory.search(...)`` is ``omnimemory search ...``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from omnimemory.config import Settings, load_settings
+from omnimemory.embedders.base import Embedder, Vectors
+from omnimemory.embedding_service import EmbeddingService
+from omnimemory.errors import ConfigError
+from omnimemory.ingest.documents import DocumentReader, document_changes
+from omnimemory.ingest.history import history_changes
+from omnimemory.ingest.notes import note_changes
+from omnimemory.ingest.pipeline import Tally, embed_pending, ignore_progress, rehearse, run
+from omnimemory.records import Hits, IngestReport, Progress
+from omnimemory.scheduler.scheduler import Scheduler
+from omnimemory.search import KINDS, Query, search
+from omnimemory.sources.documents import Limits
+from omnimemory.sources.redaction import Redactor
+from omnimemory.storage.cache import EmbeddingCache
+from omnimemory.storage.drain import DrainOptions
+from omnimemory.storage.store import Store, StoreOptions, open_store
+
+__all__ = ["Memory"]
+
+ProgressCallback = Callable[[Progress], None]
+
+
+class Memory:
+    """A persistent semantic memory in one directory.
+
+    ``path`` is the store's directory (made if it does not exist), ``model`` and ``dim`` the embedding
+    model; what is not given comes from ``settings``, and those from the environment and files, see
+    :func:`~omnimemory.config.load_settings`. ``embedder`` replaces the model by any object that follows
+    :class:`~omnimemory.embedders.base.Embedder`.
+
+    Use it as a context manager, or call :meth:`close`. Several processes may have the same store open.
+    Raises :class:`SpaceMismatchError` if the store was made with another model, :class:`StoreError` if it
+    cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        settings: Settings | None = None,
+        model: str | None = None,
+        dim: int | None = None,
+        embedder: Embedder | None = None,
+    ) -> None:
+        base = load_settings() if settings is None else settings
+        given = {"store.path": path, "embedding.model": model, "embedding.dim": dim}
+        self.settings = base.with_values({key: value for key, value in given.items() if value is not None})
+        self.embeddings = _embedding_service(self.settings, embedder)
+        used = self.embeddings.embedder
+        self._opened = open_store(
+            self.settings.store.path,
+            _store_options(self.settings),
+            fingerprint=used.fingerprint,
+            model=used.name,
+            dim=used.dim,
+        )
+        self._redactor = Redactor()
+
+    # -- remembering
+
+    def ingest(
+        self,
+        *paths: str | Path,
+        progress: ProgressCallback | None = None,
+        prune: bool = True,
+        prune_all: bool = False,
+        dry_run: bool = False,
+    ) -> IngestReport:
+        """Bring files and folders into the memory, and what changed in them since the last time.
+
+        Unchanged files cost a stat. Files that are gone from a folder are forgotten (``prune``), unless
+        the folder looks unmounted or unreadable (then only with ``prune_all``). A file that fails is in
+        the report and never stops the run. ``dry_run`` reports what would change and changes nothing.
+        """
+        if not paths:
+            raise ConfigError("ingest() needs at least one file or folder.")
+        tally = Tally()
+        settings = self.settings
+        reader = DocumentReader(
+            Limits(
+                max_bytes=settings.documents.max_bytes,
+                max_depth=settings.documents.max_depth,
+                hidden=settings.documents.hidden,
+                gitignore=settings.documents.gitignore,
+                include=settings.documents.include,
+                exclude=settings.documents.exclude,
+            ),
+            self._redactor,
+            self.embeddings.embedder.count_tokens,
+            settings.chunking.size,
+            settings.chunking.overlap,
+        )
+        show = progress or ignore_progress
+        changes = document_changes(
+            self.store,
+            [Path(path).expanduser() for path in paths],
+            reader,
+            tally,
+            part=self.embeddings.batch_size,
+            prune=prune,
+            prune_all=prune_all,
+            progress=show,
+        )
+        if dry_run:
+            rehearse(self.store, changes)
+            return tally.report()
+        embed_pending(self.store, self.embeddings, tally)
+        run(self.store, self.embeddings, changes, tally, progress=show)
+        return tally.report()
+
+    def ingest_history(
+        self,
+        target: str | Path | None = None,
+        *,
+        shell: str | None = None,
+        keep_secrets: bool | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> IngestReport:
+        """Bring a shell history into the memory, and what was added to it since the last time.
+
+        ``target`` is a history file or a shell's name; without it the running user's own history is
+        found. ``shell`` says the format when it is not to be guessed. Secrets are replaced by
+        ``[REDACTED:rule]`` before anything is hashed, cached, embedded or stored, unless
+        ``keep_secrets``.
+        """
+        tally = Tally()
+        show = progress or ignore_progress
+        keep = self.settings.history.keep_secrets if keep_secrets is None else keep_secrets
+        changes = history_changes(
+            self.store,
+            target,
+            shell,
+            Redactor(enabled=not keep),
+            tally,
+            part=self.embeddings.batch_size,
+            progress=show,
+        )
+        embed_pending(self.store, self.embeddings, tally)
+        run(self.store, self.embeddings, changes, tally, progress=show)
+        return tally.report()
+
+    def add(
+        self,
+        texts: str | Sequence[str],
+        *,
+        ids: Sequence[str] | None = None,
+        metadatas: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[str]:
+        """Remember notes; return their ids, in order.
+
+        An id is derived from the text unless given; a given id that exists gets the new text. Metadata
+        values are strings, numbers, booleans or lists of one of these; ``None`` is left out. Secrets
+        with a known shape are redacted.
+        """
+        tally = Tally()
+        embed_pending(self.store, self.embeddings, tally)
+        changes, public = note_changes(self.store, self._redactor, texts, ids, metadatas)
+        run(self.store, self.embeddings, changes, tally, drain=False)
+        return public
+
+    # -- finding
+
+    def search(
+        self,
+        query: str = "",
+        *,
+        k: int | None = None,
+        kind: str | None = None,
+        mode: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        min_score: float | None = None,
+        vector: Vectors | None = None,
+        explain: bool = False,
+    ) -> Hits:
+        """Return the k best hits for a question, best first.
+
+        ``kind`` is "documents", "commands" or both (``None``); ``mode`` "hybrid", "vector" or "keyword";
+        ``where`` a metadata filter in Chroma's syntax, or a plain dictionary; ``min_score`` the least
+        cosine; ``vector`` (dim,) a query vector instead of the text. With ``explain`` the hits tell which
+        index answered and why. An empty question finds nothing.
+        """
+        settings = self.settings.search
+        found = Query(
+            text=self._redactor.document(query).text,
+            k=settings.k if k is None else k,
+            kinds=KINDS if kind is None else (kind,),
+            mode=(settings.mode if vector is None or query.strip() else "vector") if mode is None else mode,
+            where=where,
+            min_score=min_score,
+            weight=settings.weight,
+            vector=vector,
+        )
+        return search(self.store, self.embeddings, found, explain=explain)
+
+    def warm(self) -> str | None:
+        """Load the model and open the index now, so that no later search waits for them.
+
+        Returns why the index is not open (another process has it, or it is switched off), or ``None``.
+        """
+        self.embeddings.embed_text("warm", "query")
+        return self.store.warm()
+
+    # -- knowing
+
+    def status(self) -> dict[str, Any]:
+        """Return what the memory holds and what state its parts are in, as JSON-ready data."""
+        return {
+            "store": self.store.status(),
+            "cache": self.embeddings.cache.stats() if self.embeddings.cache else {"enabled": False},
+            "scheduler": self.scheduler.status(),
+        }
+
+    @property
+    def store(self) -> Store:
+        """The store on disk."""
+        return self._opened.store
+
+    @property
+    def cache(self) -> EmbeddingCache:
+        """The cache of vectors. Raises :class:`ConfigError` when it is switched off."""
+        if self.embeddings.cache is None:
+            raise ConfigError("The cache is switched off (cache.enabled = false).")
+        return self.embeddings.cache
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The scheduler that every batch asks."""
+        return self.embeddings.scheduler
+
+    # -- closing
+
+    def close(self) -> None:
+        """Bring what is pending into the index and close everything; calling it again does nothing."""
+        self._opened.close()
+        self.embeddings.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _embedding_service(settings: Settings, embedder: Embedder | None) -> EmbeddingService:
+    cache = None
+    if settings.cache.enabled:
+        cache = EmbeddingCache(
+            settings.cache.path, size_limit=settings.cache.size_limit or None, hot_items=settings.cache.hot_items
+        )
+    scheduler = Scheduler(reserve=settings.memory.reserve, max_bytes=settings.memory.max_bytes)
+    return EmbeddingService(
+        embedder if embedder is not None else _embedder(settings),
+        cache=cache,
+        scheduler=scheduler,
+        batch_size=settings.embedding.batch_size,
+    )
+
+
+def _embedder(settings: Settings) -> Embedder:
+    if settings.embedding.model != "static":
+        raise ConfigError(
+            f"There is no embedding model {settings.embedding.model!r} (embedding.model). This version knows: static."
+        )
+    from omnimemory.embedders.static import StaticEmbedder  # noqa: PLC0415 - the model that was chosen, no other
+
+    return StaticEmbedder(settings.embedding.dim)
+
+
+def _store_options(settings: Settings) -> StoreOptions:
+    return StoreOptions(
+        drain=DrainOptions(
+            batch_size=settings.index.batch_size,
+            ef_search=settings.index.ef_search,
+            documents=settings.index.documents,
+        ),
+        index=settings.index.enabled,
+        exact_rows=settings.search.exact_rows,
+        idle_seconds=settings.index.idle_seconds,
+    )

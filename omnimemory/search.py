@@ -1,0 +1,227 @@
+"""Search: vectors, keywords, or both fused, over documents and commands.
+
+Fusion is a convex combination: weight x min-max-normalised cosine + (1 - weight) x BM25 divided by its
+maximum. Measured on 1,000 descriptions against 10,624 commands it beat reciprocal rank fusion (MRR@10
+.405 against .395 with the static model). Every hit carries its true cosine, whoever found it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from omnimemory.embedders.base import Vectors, normalise
+from omnimemory.embedding_service import EmbeddingService
+from omnimemory.errors import ConfigError, EmbedderError, InvalidVectorError, MemoryBudgetError
+from omnimemory.records import Hit, Hits
+from omnimemory.storage.items import Item
+from omnimemory.storage.keyword import match_expression
+from omnimemory.storage.store import Store
+
+__all__ = ["KINDS", "MODES", "Query", "search"]
+
+KINDS = ("documents", "commands")
+MODES = ("hybrid", "vector", "keyword")
+
+VECTOR_WEIGHTS = {"documents": 0.6, "commands": 0.6}
+"""Share of the cosine in a hybrid score, fitted for the static model's space (``benchmarks fusion``)."""
+
+_CANDIDATES = 100
+_SNIPPET = 240
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is searched for and how; ``vector`` (dim,) replaces embedding the text."""
+
+    text: str
+    k: int = 10
+    kinds: Sequence[str] = KINDS
+    mode: str = "hybrid"
+    where: Mapping[str, Any] | None = None
+    min_score: float | None = None
+    weight: float | None = None
+    vector: Vectors | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ConfigError(f"There is no search mode {self.mode!r}. Choose one of {', '.join(MODES)}.")
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise ConfigError(f"There is no kind {kind!r}. Choose one of {', '.join(KINDS)}.")
+        if self.k < 1:
+            raise ConfigError(f"k must be at least 1, got {self.k}.")
+        if self.min_score is not None and self.mode == "keyword":
+            raise ConfigError(
+                "min_score compares cosines, which keyword search has none of. Use mode hybrid or vector."
+            )
+
+
+@dataclass(slots=True)
+class _Found:
+    """What one kind's lists say about its rows."""
+
+    kind: str
+    cosine: dict[int, float] = field(default_factory=dict)
+    bm25: dict[int, float] = field(default_factory=dict)
+    ranks: dict[int, dict[str, int]] = field(default_factory=dict)
+    explain: dict[str, Any] = field(default_factory=dict)
+
+    def ranked(self, name: str, rows: Sequence[int]) -> None:
+        for rank, row in enumerate(rows, 1):
+            self.ranks.setdefault(row, {})[name] = rank
+
+
+def search(store: Store, embeddings: EmbeddingService, query: Query, *, explain: bool = False) -> Hits:
+    """Return the best hits of a query.
+
+    When the embedder is down or refused, keywords answer alone and ``degraded`` says why; a query whose
+    vector was asked for (mode ``vector``) raises instead.
+    """
+    if not query.text.strip() and query.vector is None:
+        return Hits()
+    started = time.perf_counter()
+    vector, degraded = _vector_of(embeddings, query)
+    embedded = time.perf_counter()
+    found = [_find(store, kind, query, vector) for kind in query.kinds]
+    hits = _hits(store, found, query, vector is not None)
+    details = None
+    if explain:
+        details = {
+            "mode": query.mode if vector is not None else "keyword",
+            "kinds": {part.kind: part.explain for part in found},
+            "embed_ms": round((embedded - started) * 1000, 3),
+            "search_ms": round((time.perf_counter() - embedded) * 1000, 3),
+        }
+    return Hits(hits, degraded=degraded, explain=details)
+
+
+def _vector_of(embeddings: EmbeddingService, query: Query) -> tuple[Vectors | None, str | None]:
+    if query.mode == "keyword":
+        return None, None
+    if query.vector is not None:
+        return _given(query.vector, embeddings.dim), None
+    try:
+        return embeddings.embed_text(query.text, "query"), None
+    except (EmbedderError, MemoryBudgetError) as error:
+        if query.mode == "vector":
+            raise
+        return None, f"only keywords were searched: {error}"
+
+
+def _given(vector: Vectors, dim: int) -> Vectors:
+    given = np.asarray(vector, dtype=np.float32)
+    if given.shape != (dim,) or not np.isfinite(given).all() or not given.any():
+        raise InvalidVectorError(
+            f"The query vector must be {dim} finite numbers that are not all zero; got {given.shape}."
+        )
+    unit: Vectors = normalise(given[np.newaxis])[0]
+    return unit
+
+
+def _find(store: Store, kind: str, query: Query, vector: Vectors | None) -> _Found:
+    found = _Found(kind)
+    # A plain vector search needs no more than k: asking the index for more would only cost time.
+    wanted = query.k if query.mode == "vector" else max(_CANDIDATES, 2 * query.k)
+    if vector is not None:
+        nearest = store.nearest(kind, vector, wanted, query.where)
+        found.cosine = dict(zip(nearest.rows, nearest.scores, strict=True))
+        found.ranked("vector", nearest.rows)
+        found.explain |= {"answered_by": nearest.answered_by, "reason": nearest.reason}
+    if query.mode != "vector" and query.text.strip():
+        matches = _keyword(store, kind, query, wanted)
+        found.bm25 = dict(matches)
+        found.ranked("keyword", [row for row, _ in matches])
+        found.explain["keywords"] = match_expression(query.text)
+        if vector is not None:
+            found.cosine |= store.scores(kind, vector, [row for row in found.bm25 if row not in found.cosine])
+    return found
+
+
+def _keyword(store: Store, kind: str, query: Query, wanted: int) -> list[tuple[int, float]]:
+    table = store.tables[kind]
+    if query.where is None:
+        return table.keyword(query.text, wanted)
+    allowed = store.matching(kind, query.where)
+    # The filter is applied to the ranked list, so ask for enough of it: all, unless most rows pass.
+    return [match for match in table.keyword(query.text, table.count()) if match[0] in allowed][:wanted]
+
+
+def _hits(store: Store, found: list[_Found], query: Query, has_vector: bool) -> list[Hit]:
+    scored = _fuse(found, query, has_vector=has_vector)
+    if query.min_score is not None:
+        scored = [entry for entry in scored if (entry[1].cosine.get(entry[2]) or -1.0) >= query.min_score]
+    best = sorted(scored, key=lambda entry: (-entry[0], entry[1].kind, entry[2]))[: query.k]
+    items = {
+        part.kind: store.tables[part.kind].items([row for _, owner, row in best if owner is part]) for part in found
+    }
+    focus = _focus(query.text)
+    hits = []
+    for _, part, row in best:
+        item = items[part.kind].get(row)
+        if item is not None:  # it may have been deleted since it was found
+            hits.append(_hit(item, part, row, focus))
+    return hits
+
+
+def _fuse(found: list[_Found], query: Query, *, has_vector: bool) -> list[tuple[float, _Found, int]]:
+    """Return (score to order by, kind, row) of every candidate."""
+    if query.mode == "vector":
+        return [(score, part, row) for part in found for row, score in part.cosine.items()]
+    if not has_vector:
+        tops = {part.kind: max(part.bm25.values(), default=1.0) or 1.0 for part in found}
+        return [(score / tops[part.kind], part, row) for part in found for row, score in part.bm25.items()]
+    cosines = [score for part in found for score in part.cosine.values()]
+    low, high = min(cosines, default=0.0), max(cosines, default=1.0)
+    spread = (high - low) or 1.0
+    fused = []
+    for part in found:
+        weight = VECTOR_WEIGHTS[part.kind] if query.weight is None else query.weight
+        part.explain["vector_weight"] = weight
+        top = max(part.bm25.values(), default=1.0) or 1.0
+        for row in part.cosine.keys() | part.bm25.keys():
+            near = (part.cosine[row] - low) / spread if row in part.cosine else 0.0
+            fused.append((weight * near + (1 - weight) * part.bm25.get(row, 0.0) / top, part, row))
+    return fused
+
+
+def _hit(item: Item, part: _Found, row: int, focus: Callable[[str], str]) -> Hit:
+    score = part.cosine.get(row)
+    return Hit(
+        id=item.id,
+        text=item.text,
+        kind=part.kind,
+        score=None if score is None else round(score, 6),
+        distance=None if score is None else round(1.0 - score, 6),
+        source=item.source,
+        start=item.start,
+        end=item.end,
+        metadata=item.metadata,
+        ranks=part.ranks.get(row, {}),
+        snippet=focus(item.text),
+    )
+
+
+def _focus(query: str) -> Callable[[str], str]:
+    """Return a function that cuts from a text the part with the most of the query's words."""
+    words = {word.casefold() for word in re.findall(r"\w{3,}", query)}
+    pattern = (
+        re.compile("|".join(sorted(map(re.escape, words), key=len, reverse=True)), re.IGNORECASE) if words else None
+    )
+
+    def focus(text: str) -> str:
+        if len(text) <= _SNIPPET:
+            return text
+        places = [match.start() for match in pattern.finditer(text)] if pattern else []
+        start = max(places, key=lambda at: sum(at <= other < at + _SNIPPET for other in places), default=0)
+        start = 0 if start + _SNIPPET // 4 < _SNIPPET else text.rfind(" ", 0, max(start - 40, 1)) + 1
+        end = min(len(text), start + _SNIPPET)
+        cut = text[start:end]
+        return ("… " if start else "") + cut.strip() + (" …" if end < len(text) else "")
+
+    return focus

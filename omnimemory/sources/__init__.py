@@ -1,0 +1,1 @@
+"""The outside world as records: documents, their formats and chunks, shell histories, redaction."""

@@ -1,0 +1,133 @@
+"""Secrets told by name, for commands that no table knows: ``--db-password X``, ``X-Api-Key: X``, ``set TOKEN X``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from omnimemory.sources.redaction.shell_words import Word
+from omnimemory.sources.redaction.spans import MASK, Span
+from omnimemory.sources.redaction.values import Holds, looks_like_path, name_holds
+from omnimemory.sources.redaction.word_parts import find_pairs, secret_part
+
+__all__ = ["NamedWords"]
+
+FLAG = re.compile(r"(?P<name>--?[A-Za-z][A-Za-z0-9_.-]*)(?P<mark>[=:])?")
+HEADER = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9-]{1,60}):\s*(?P<value>\S.*)", re.DOTALL)
+HEADER_FLAGS = frozenset({
+    "-H", "--header", "--headers", "-header", "--add-header", "-rpc-header", "--extra-header", "--metadata",
+})  # fmt: skip
+HTTPIE = frozenset({"http", "https", "xh", "xhs"})  # headers are arguments of their own
+COOKIES = frozenset({"cookie", "set-cookie"})
+CREDENTIALS = ("auth", "credential", "credentials", "creds", "cred", "userpass")  # their values are `user:password`
+# Their arguments are patterns, prose or file names in which `password=` is looked for, not given.
+SEARCHERS = frozenset({
+    "grep", "egrep", "fgrep", "zgrep", "rg", "ag", "ack", "awk", "gawk", "mawk", "find", "fd", "fdfind", "locate", "jq",
+    "tr", "cut", "man", "apropos", "alias", "tldr", "pgrep", "pkill", "test", "[", "[[", "ls", "cat", "less", "head",
+    "tail", "vim", "vi", "nano", "code", "diff", "wc", "sort",
+})  # fmt: skip
+SETTERS = frozenset({
+    "set", "setx", "setenv", "config", "configure", "config:set", "add", "put", "update", "--set", "--add", "-gx", "-x",
+    "-Ux", "-xg", "SET", "CONFIG",
+})  # fmt: skip
+CHANGES_PASSWORD = re.compile(r"(?:re)?(?:set|change|update)[-_](?:\w+[-_])?passw(?:or)?d")
+CODE_WORDS = frozenset({
+    "login", "auth", "authenticate", "authtoken", "token", "apikey", "activate", "license", "unlock", "signin", "code",
+})  # fmt: skip
+USER_FLAGS = frozenset({"-u", "-U", "--user", "--username", "--login", "-user", "-username", "-login"})
+PASSWORD_FLAGS = frozenset({"-p", "-P", "-pw", "-pass"})
+GLUED_PASSWORD = re.compile(r"-p(?=[A-Za-z]*[0-9A-Z])(?=[^A-Za-z]*[A-Za-z])[^\s=-]{4,}")
+PORT_LIKE = re.compile(r"[\d:,./-]+(?:[A-Za-z]{1,3})?")
+
+
+class NamedWords:
+    """The words of one simple command, looked at one after the other for what they are called."""
+
+    def __init__(self, words: Sequence[Word]) -> None:
+        texts = [word.text for word in words]
+        self.sets = not SETTERS.isdisjoint(texts)
+        self.names_user = len(texts) > 2 and names_user(texts)
+
+    def find(self, name: str, words: Sequence[Word], index: int) -> Iterator[Span]:
+        """Find the secret that ``words[index]`` holds or announces, for the command ``name``."""
+        word = words[index]
+        before = words[index - 1].text
+        after = words[index + 1] if index + 1 < len(words) else None
+        if before in HEADER_FLAGS or word.text[:2] == "-H" or name in HTTPIE:
+            yield from find_header(word)
+        if word.text[:1] == "-" and (flag := FLAG.match(word.text)):
+            yield from self.find_flag(name, word, after, flag)
+        elif name not in SEARCHERS:
+            if after is not None and (self.sets or after.text == "-v") and is_setting(words, index):
+                yield from find_setting(words, index + 1)
+            if CHANGES_PASSWORD.fullmatch(before) and after is not None and after.text[:1] != "-":
+                yield from secret_part(after, 0, "value", "argument")
+            if before in CODE_WORDS:
+                yield from secret_part(word, 0, "random", "argument")
+            yield from find_pairs(word, 0, sed=name == "sed")
+
+    def find_flag(self, name: str, word: Word, after: Word | None, flag: re.Match[str]) -> Iterator[Span]:
+        """Find the secret of a flag, by its name or by the company it keeps."""
+        kind = flag_kind(flag["name"])
+        if kind and flag["mark"]:
+            yield from secret_part(word, flag.end(), kind, "flag")
+        elif kind and flag.end() == len(word.text):
+            if after is not None and after.text[:1] != "-":
+                yield from secret_part(after, 0, kind, "flag")
+        elif self.names_user and after is not None and word.text in PASSWORD_FLAGS and is_password(after.text):
+            yield from secret_part(after, 0, "value", "flag")
+        elif self.names_user and GLUED_PASSWORD.fullmatch(word.text):
+            yield from secret_part(word, 2, "value", "flag")
+        elif name not in SEARCHERS and "=" in word.text:
+            yield from find_pairs(word, 2)
+
+
+def flag_kind(name: str) -> str | None:
+    """Return how the value of a flag is to be read, ``None`` when its name says nothing."""
+    if name == "--cookie":
+        return "cookie"
+    if name.endswith(CREDENTIALS):
+        return "colon"
+    return {Holds.NOTHING: None, Holds.PERHAPS: "random", Holds.SECRET: "value"}[name_holds(name)]
+
+
+def find_header(word: Word) -> Iterator[Span]:
+    """Find the secret of ``Name: value``."""
+    offset = 2 if word.text[:2] == "-H" else 0
+    match = HEADER.match(word.text, offset + (word.text[offset : offset + 1] in {"'", '"', "="}))
+    if match is None:
+        return
+    name = match["name"].lower()
+    if name in COOKIES or name_holds(name) or name.endswith(("-key", "-auth", "apikey")):
+        yield from secret_part(word, match.start("value"), "value", "header")
+
+
+def is_setting(words: Sequence[Word], index: int) -> bool:
+    """Say whether the word is the NAME of ``set NAME VALUE``, ``config ... NAME VALUE`` or ``-n NAME -v VALUE``."""
+    name = words[index].text
+    if ("/" in name and ":" not in name) or name_holds(name) is not Holds.SECRET:
+        return False
+    if words[index - 1].text in {"-n", "--name"}:
+        return words[index + 1].text in {"-v", "--value"}
+    return any(word.text in SETTERS for word in words[max(0, index - 3) : index])
+
+
+def find_setting(words: Sequence[Word], index: int) -> Iterator[Span]:
+    """Find the value of a setting, which may stand behind ``-v`` or ``--value``."""
+    if words[index].text in {"-v", "--value"} and index + 1 < len(words):
+        index += 1
+    if words[index].text[:1] != "-":
+        yield from secret_part(words[index], 0, "value", "setting")
+
+
+def names_user(texts: Sequence[str]) -> bool:
+    """Say whether a command is told who logs in: ``-u NAME``, or the sub-command ``login``."""
+    flags = [index for index, text in enumerate(texts[:-1]) if text in USER_FLAGS]
+    return any(texts[index + 1][:1] != "-" for index in flags) or not {"login", "auth"}.isdisjoint(texts[1:3])
+
+
+def is_password(value: str) -> bool:
+    """Say whether the value of an unknown command's ``-p`` can be a password: no port, no file, no flag."""
+    return not (
+        value[:1] == "-" or MASK in value or "/" in value or PORT_LIKE.fullmatch(value) or looks_like_path(value)
+    )

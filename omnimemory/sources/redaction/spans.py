@@ -1,0 +1,76 @@
+"""Where secrets are in a text, and how they are cut out of it.
+
+Rules only *find* spans; cutting happens here, once, so that overlapping findings become one
+replacement and everything outside of them is kept to the letter. A text that was redacted before is
+left as it is: placeholders are masked before the rules look, and a pass is repeated until nothing is
+found any more (a replacement can change how the rest of a line reads).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+__all__ = ["LONG", "MASK", "Finder", "Span", "replace_spans"]
+
+MASK = "\uffff"
+"""Stands for one character of an earlier placeholder; no character of a real text (a noncharacter)."""
+
+PLACEHOLDER = re.compile(r"\[REDACTED:[a-z0-9-]+\]")
+MAX_PASSES = 4
+LONG = 8_000  # characters
+FEW = 50  # a line with more secrets than that was not typed: it is not read again
+
+
+class Span(NamedTuple):
+    """A secret at ``text[start:end]``, found by ``rule``."""
+
+    start: int
+    end: int
+    rule: str
+
+
+Finder = Callable[[str], Iterable[Span]]
+"""Finds the secrets of a text whose earlier placeholders are masked with :data:`MASK`."""
+
+
+def replace_spans(text: str, find: Finder) -> tuple[str, dict[str, int]]:
+    """Replace what ``find`` finds by ``[REDACTED:rule]``; return the new text and the count per rule."""
+    counts: dict[str, int] = {}
+    for _ in range(MAX_PASSES):
+        masked = mask_placeholders(text)
+        spans = merge_spans(masked, find(masked))
+        if not spans:
+            break
+        pieces: list[str] = []
+        position = 0
+        for start, end, rule in spans:
+            pieces += (text[position:start], f"[REDACTED:{rule}]")
+            counts[rule] = counts.get(rule, 0) + 1
+            position = end
+        pieces.append(text[position:])
+        text = "".join(pieces)
+        if len(spans) > FEW and len(text) > LONG:
+            break
+    return text, counts
+
+
+def mask_placeholders(text: str) -> str:
+    """Return the text with each placeholder replaced by as many :data:`MASK` characters."""
+    if "[REDACTED:" not in text:
+        return text
+    return PLACEHOLDER.sub(lambda match: MASK * len(match[0]), text)
+
+
+def merge_spans(masked: str, spans: Iterable[Span]) -> list[Span]:
+    """Return the spans in order, overlapping ones joined under the name of the first, empty ones dropped."""
+    merged: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        if not masked[span.start : span.end].strip(MASK):
+            continue
+        if merged and span.start < merged[-1].end:
+            merged[-1] = merged[-1]._replace(end=max(span.end, merged[-1].end))
+        else:
+            merged.append(span)
+    return merged

@@ -1,0 +1,134 @@
+"""Secrets that a command reads from its standard input: ``echo secret | docker login --password-stdin``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from omnimemory.sources.redaction.flags import CommandRules
+from omnimemory.sources.redaction.shell_words import SimpleCommand, Word
+from omnimemory.sources.redaction.spans import Span
+from omnimemory.sources.redaction.values import Holds, is_secret_value, name_holds
+from omnimemory.sources.redaction.wrappers import command_name
+
+__all__ = ["find_fed_secrets", "find_written_secrets"]
+
+SPEAKERS = frozenset({"echo", "printf", "print", "yes", "Write-Output"})
+FILTERS = frozenset({"tr", "base64", "cat", "tee", "sed", "head", "cut", "xxd", "iconv", "jq", "sleep"})
+ASKS = re.compile(
+    r"--?password-stdin|--stdin\b|--with-token"
+    r"|--pass(?:phrase|wd)?-(?:fd|stdin|on-stdin)|(?:file|pass):stdin|-pass\w* stdin"
+)
+READS_COLON = re.compile(r"\bchpasswd\b")
+ESCAPED_ENDS = re.compile(r"(?:\\[nrt])+$")
+LINE = re.compile(r"[^\n]+")
+MAX_FEEDERS = 20
+
+
+def find_fed_secrets(text: str, command: SimpleCommand, rules: Sequence[CommandRules]) -> Iterator[Span]:
+    """Yield what is fed to a command that reads a secret from its standard input."""
+    kind = input_kind(command, rules)
+    if kind is None:
+        return
+    for word in command.here_strings:
+        yield from spoken(word, kind)
+    documents = [command]
+    for feeder in feeders_of(command):
+        documents.append(feeder)
+        if feeder.words and command_name(feeder.words[0].text) in SPEAKERS:
+            for word in said_words(feeder):
+                yield from spoken(word, kind)
+    for document in documents:
+        for start, end in document.here_documents:
+            yield from document_lines(text, start, end, kind)
+
+
+def input_kind(command: SimpleCommand, rules: Sequence[CommandRules]) -> str | None:
+    """Return how the command's standard input is a secret: ``stdin``, ``stdin-colon``, or not at all."""
+    words = [word.text for word in command.words]
+    if any(READS_COLON.search(word) for word in words):
+        return "stdin-colon"
+    if any(ASKS.search(word) for word in words) or any("sudo -S" in word for word in words):
+        return "stdin"
+    names = {command_name(word) for word in words}
+    for rule in rules:
+        if "<" in rule.arguments and ("sudo" not in names or not names.isdisjoint(WITHOUT_FLAG)):
+            return rule.arguments["<"]
+        for flag, how in rule.flags.items():
+            if how.kind.startswith("stdin") and flag in words:
+                return how.kind
+    if not ASKING_WORDS.isdisjoint(words[1:]) or (
+        names.isdisjoint(SEARCHERS) and any(map(ASKING_NAME.fullmatch, names))
+    ):
+        return "stdin"
+    return "stdin" if "sudo" in names and any(re.fullmatch(r"-[A-Za-z]*S[A-Za-z]*", word) for word in words) else None
+
+
+ASKING_WORDS = frozenset({
+    "login", "unlock", "load-key", "signin", "luksOpen", "luksFormat", "luksAddKey", "change-password", "join",
+})  # fmt: skip
+ASKING_NAME = re.compile(r"(?:[a-z][a-z0-9-]*-|[a-z]*)(?:passwd|password|passphrase|keystore|secrets?)2?")
+SEARCHERS = frozenset({
+    "grep", "egrep", "rg", "ag", "awk", "sed", "cat", "less", "tr", "cut", "jq", "test", "[", "echo", "printf", "wc",
+    "sort", "mail", "git",
+})  # fmt: skip
+WITHOUT_FLAG = frozenset({"su", "passwd", "smbpasswd", "cryptsetup", "kinit", "openconnect"})
+
+
+def find_written_secrets(command: SimpleCommand) -> Iterator[Span]:
+    """Yield what is written to a file whose name says that it holds a secret: ``echo secret > ~/.pgpass``."""
+    if not any(is_secret_file(target.text) for target in command.targets):
+        return
+    if command.words and command_name(command.words[0].text) in SPEAKERS:
+        said = said_words(command)
+        if len(said) == 1 and (":" in said[0].text or " " not in said[0].text) and "=" not in said[0].text:
+            yield from spoken(said[0], "stdin-colon" if ":" in said[0].text else "stdin", last=True)
+
+
+def is_secret_file(path: str) -> bool:
+    """Say whether a file is called like a secret: ``.pgpass``, ``db_password.txt``, ``~/.vault-token``."""
+    return name_holds(path.rsplit("/", 1)[-1].lstrip(".").partition(".")[0]) is Holds.SECRET
+
+
+def feeders_of(command: SimpleCommand) -> Iterator[SimpleCommand]:
+    """Yield the commands whose output reaches ``command``, through filters too."""
+    pending = list(command.feeders)
+    for _ in range(MAX_FEEDERS):
+        if not pending:
+            return
+        feeder = pending.pop()
+        yield feeder
+        if feeder.words and command_name(feeder.words[0].text) in FILTERS:
+            pending += feeder.feeders
+
+
+def said_words(feeder: SimpleCommand) -> list[Word]:
+    """Return what an ``echo`` or ``printf`` says: its words without its flags and its format."""
+    words = feeder.words[1:]
+    while words and re.fullmatch(r"-[neErN]+|--", words[0].text):
+        words = words[1:]
+    is_format = feeder.words[0].text == "printf" and len(words) > 1 and "%" in words[0].text
+    return words[1:] if is_format else words
+
+
+def spoken(word: Word, kind: str, *, last: bool = False) -> Iterator[Span]:
+    """Yield the secret in a word that is spoken into a command: all of it, or what follows a (the last) colon."""
+    text = word.text
+    start = (text.rfind(":") if last else text.find(":")) + 1 if kind == "stdin-colon" else 0
+    text = ESCAPED_ENDS.sub("", text)
+    if (
+        (kind == "stdin-colon" and not start)
+        or text[start:].lower() in {"y", "n"}
+        or not is_secret_value(text[start:], literal=word.literal)
+    ):
+        return
+    yield Span(word.inner + start, word.inner + len(text), "stdin")
+
+
+def document_lines(text: str, start: int, end: int, kind: str) -> Iterator[Span]:
+    """Yield the secret in each line of a here-document."""
+    for match in LINE.finditer(text, start, end):
+        line = match[0]
+        offset = line.find(":") + 1 if kind == "stdin-colon" else 0
+        if (offset or kind == "stdin") and is_secret_value(line[offset:].strip()):
+            yield Span(match.start() + offset, match.end(), "stdin")

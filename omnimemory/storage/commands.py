@@ -1,0 +1,170 @@
+"""Commands in the catalog: each distinct command once, each of its executions as an event.
+
+Commands are deduplicated, because equal text has an equal vector; events never are, because how often,
+when and where something was run is what the memory is for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from omnimemory.records import Event
+from omnimemory.storage.catalog import Catalog, Collection
+from omnimemory.storage.items import Item, Payload
+from omnimemory.storage.keyword import index_text, search_fts
+
+__all__ = ["CommandTable", "command_id"]
+
+_PART = 500
+# What can be filtered on and is shown with a hit: one value a command, from its newest event.
+_NEWEST = "(SELECT {field} FROM events e WHERE e.command_row = c.id ORDER BY e.timestamp DESC, e.id DESC LIMIT 1)"
+_FIELDS = {
+    **{
+        name: _NEWEST.format(field=f"e.{name}") for name in ("cwd", "exit_code", "duration", "session", "host", "shell")
+    },
+    "count": "(SELECT count(*) FROM events e WHERE e.command_row = c.id)",
+    "first": "(SELECT min(e.timestamp) FROM events e WHERE e.command_row = c.id)",
+    "last": "(SELECT max(e.timestamp) FROM events e WHERE e.command_row = c.id)",
+    "source": _NEWEST.format(field="(SELECT uri FROM sources WHERE id = e.source_id)"),
+}
+
+
+def command_id(text: str) -> str:
+    """Return a command's public id, derived from its text."""
+    return hashlib.blake2b(f"command\0{text}".encode(), digest_size=16).hexdigest()
+
+
+class CommandTable:
+    """All commands and their events; an :class:`~omnimemory.storage.items.ItemTable`."""
+
+    def __init__(self, catalog: Catalog, collection: Collection) -> None:
+        self.collection = collection
+        self._catalog = catalog
+
+    # -- writing
+
+    def known(self, texts: Sequence[str]) -> dict[str, int]:
+        """Return the rows of the commands that are stored already, by text."""
+        by_id = {command_id(text): text for text in texts}
+        return {by_id[public]: row for public, row in self.rows_of(list(by_id)).items()}
+
+    def add(self, sql: sqlite3.Connection, texts: Iterable[str], *, pending: bool) -> list[int]:
+        """Store commands and their keywords; return their rows, in order. ``pending``: vectors come later."""
+        rows = []
+        for text in texts:
+            public = command_id(text)
+            made = sql.execute(
+                "INSERT INTO commands (command_id, text, pending) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",
+                (public, text, pending),
+            ).fetchone()
+            if made is None:  # another process stored the same command meanwhile
+                rows.append(int(sql.execute("SELECT id FROM commands WHERE command_id = ?", (public,)).fetchone()[0]))
+                continue
+            rows.append(int(made[0]))
+            sql.execute("INSERT INTO commands_fts (rowid, text) VALUES (?, ?)", (made[0], index_text(text)))
+        return rows
+
+    def add_events(self, sql: sqlite3.Connection, source: int, events: Iterable[tuple[bytes, int, int, Event]]) -> int:
+        """Store (key, command row, position, event) tuples; an event whose key is known is left alone.
+
+        Returns how many were new.
+        """
+        before = sql.total_changes
+        sql.executemany(
+            "INSERT OR IGNORE INTO events (key, command_row, source_id, position, timestamp, cwd, exit_code, "
+            "duration, session, host, shell) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (key, row, source, position, e.timestamp, e.cwd, e.exit_code, e.duration, e.session, e.host, e.shell)
+                for key, row, position, e in events
+            ),
+        )
+        return sql.total_changes - before
+
+    def mark_unembeddable(self, sql: sqlite3.Connection, reasons: Iterable[tuple[int, str]]) -> None:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        sql.executemany(
+            "UPDATE commands SET unembeddable = ?, pending = 0 WHERE id = ?", ((why, row) for row, why in reasons)
+        )
+
+    def settle(self, sql: sqlite3.Connection, rows: Iterable[int]) -> None:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        sql.executemany("UPDATE commands SET pending = 0 WHERE id = ?", ((row,) for row in rows))
+
+    # -- reading
+
+    def payload(self, after: int, limit: int) -> Payload | None:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        rows = self._catalog.rows(
+            "SELECT v.row, c.command_id, c.text, v.vector FROM vectors v JOIN commands c ON c.id = v.item "
+            "WHERE v.collection_id = ? AND v.row > ? ORDER BY v.row LIMIT ?",
+            (self.collection.id, after, limit),
+        )
+        if not rows:
+            return None
+        numbers, ids, texts, blobs = zip(*rows, strict=True)
+        vectors = np.frombuffer(b"".join(blobs), dtype=np.float32).reshape(len(rows), self.collection.dim)
+        return Payload(list(ids), list(texts), [_metadata() for _ in rows], vectors, int(numbers[-1]))
+
+    def metadata_of(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        return {public: _metadata() for public in self.rows_of(ids)}
+
+    def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        found: dict[str, int] = {}
+        for start in range(0, len(ids), _PART):
+            part = ids[start : start + _PART]
+            marks = ",".join("?" * len(part))
+            found.update(self._catalog.rows(f"SELECT command_id, id FROM commands WHERE command_id IN ({marks})", part))
+        return found
+
+    def items(self, rows: Sequence[int]) -> dict[int, Item]:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        found: dict[int, Item] = {}
+        names = list(_FIELDS)
+        for start in range(0, len(rows), _PART):
+            part = rows[start : start + _PART]
+            for row, public, text, *values in self._catalog.rows(
+                f"SELECT c.id, c.command_id, c.text, {', '.join(_FIELDS.values())} FROM commands c "
+                f"WHERE c.id IN ({','.join('?' * len(part))})",
+                part,
+            ):
+                metadata = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+                found[row] = Item(row, public, text, metadata.pop("source", None), None, None, metadata)
+        return found
+
+    def keyword(self, query: str, k: int) -> list[tuple[int, float]]:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        return search_fts(self._catalog.connection(), "commands_fts", query, k)
+
+    def column(self, key: str) -> tuple[str, tuple[Any, ...]]:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        value = _FIELDS.get(key, "NULL")
+        sql = (
+            "SELECT row, CASE typeof(value) WHEN 'null' THEN NULL ELSE typeof(value) END, value FROM "
+            f"(SELECT v.row AS row, {value} AS value FROM vectors v JOIN commands c ON c.id = v.item "
+            "WHERE v.collection_id = ?) ORDER BY row"
+        )
+        return sql, (self.collection.id,)
+
+    def stamp(self) -> tuple[int, ...]:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        return (int(self._catalog.value("SELECT coalesce(max(id), 0) FROM events")),)
+
+    def pending(self, limit: int) -> list[tuple[int, str]]:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        return self._catalog.rows("SELECT id, text FROM commands WHERE pending ORDER BY id LIMIT ?", (limit,))
+
+    def count(self) -> int:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        return int(self._catalog.value("SELECT count(*) FROM commands"))
+
+
+def _metadata() -> dict[str, Any]:
+    # Only what never changes goes to the index: counts and times change with every command typed.
+    return {"source": "history"}

@@ -1,0 +1,281 @@
+"""Documents in the catalog: sources, their chunks, and the keyword index over them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from omnimemory.storage.catalog import Catalog, Collection
+from omnimemory.storage.items import Item, Payload
+from omnimemory.storage.keyword import index_text, search_fts
+from omnimemory.storage.vectors import delete_vectors, note_updates
+
+__all__ = ["DocumentTable", "NewChunk", "StoredChunk", "StoredSource", "json_path"]
+
+_PART = 500
+_TEXT_WEIGHT, _HEADING_WEIGHT = 1.0, 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSource:
+    """A source row; ``state`` is what the last complete ingest remembered about it."""
+
+    id: int
+    uri: str
+    state: dict[str, Any]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """A chunk to be stored. ``id`` is derived from its content, so storing it twice changes nothing."""
+
+    id: str
+    text: str
+    start: int
+    end: int
+    heading: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """What is known of a chunk without reading its text."""
+
+    row: int
+    id: str
+    start: int
+    end: int
+    heading: str
+    metadata: str
+
+
+def json_path(key: str) -> str:
+    """Return the SQLite JSON path of a top-level key, whatever characters it has."""
+    return f"$.{json.dumps(key, ensure_ascii=False)}"
+
+
+def _marks(part: Sequence[Any]) -> str:
+    return ",".join("?" * len(part))
+
+
+def _parts(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    return (values[i : i + _PART] for i in range(0, len(values), _PART))
+
+
+class DocumentTable:
+    """The chunks of all document sources; an :class:`~omnimemory.storage.items.ItemTable`."""
+
+    def __init__(self, catalog: Catalog, collection: Collection) -> None:
+        self.collection = collection
+        self._catalog = catalog
+
+    # -- sources
+
+    def sources(self, prefix: str = "", kind: str = "file") -> dict[str, StoredSource]:
+        """Return the sources of a kind whose uri starts with ``prefix``, by uri."""
+        rows = self._catalog.rows(
+            "SELECT id, uri, state, complete FROM sources WHERE kind = ? AND substr(uri, 1, ?) = ?",
+            (kind, len(prefix), prefix),
+        )
+        return {row[1]: StoredSource(row[0], row[1], json.loads(row[2]), bool(row[3])) for row in rows}
+
+    def ensure_source(self, sql: sqlite3.Connection, uri: str, kind: str) -> int:
+        """Return the row of a source, made incomplete if it is new."""
+        sql.execute("INSERT INTO sources (uri, kind) VALUES (?, ?) ON CONFLICT DO NOTHING", (uri, kind))
+        return int(sql.execute("SELECT id FROM sources WHERE uri = ?", (uri,)).fetchone()[0])
+
+    def finish_source(self, sql: sqlite3.Connection, source: int, state: dict[str, Any]) -> None:
+        """Mark a source complete and remember what makes its next ingest cheap."""
+        sql.execute("UPDATE sources SET state = ?, complete = 1 WHERE id = ?", (json.dumps(state), source))
+
+    def delete_source(self, sql: sqlite3.Connection, source: int) -> int:
+        """Delete a source and its chunks; return how many chunks went."""
+        rows = [row for (row,) in sql.execute("SELECT id FROM chunks WHERE source_id = ?", (source,))]
+        self.delete(sql, rows)
+        sql.execute("DELETE FROM sources WHERE id = ?", (source,))
+        return len(rows)
+
+    # -- chunks
+
+    def stored(self, source: int) -> dict[str, StoredChunk]:
+        """Return the chunks of a source by public id."""
+        rows = self._catalog.rows(
+            "SELECT id, chunk_id, start_char, end_char, heading, metadata FROM chunks WHERE source_id = ?", (source,)
+        )
+        return {row[1]: StoredChunk(*row) for row in rows}
+
+    def add(self, sql: sqlite3.Connection, source: int, chunks: Iterable[NewChunk], *, pending: bool) -> list[int]:
+        """Store chunks and their keywords; return their rows, in order. ``pending``: their vectors come later."""
+        rows = []
+        for chunk in chunks:
+            metadata = json.dumps(chunk.metadata, ensure_ascii=False, sort_keys=True)
+            made = sql.execute(
+                "INSERT INTO chunks (chunk_id, source_id, start_char, end_char, text, heading, metadata, pending) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",
+                (chunk.id, source, chunk.start, chunk.end, chunk.text, chunk.heading, metadata, pending),
+            ).fetchone()
+            if made is None:  # another process stored the same chunk meanwhile
+                rows.append(int(sql.execute("SELECT id FROM chunks WHERE chunk_id = ?", (chunk.id,)).fetchone()[0]))
+                continue
+            rows.append(int(made[0]))
+            sql.execute(
+                "INSERT INTO chunks_fts (rowid, heading, text) VALUES (?, ?, ?)",
+                (made[0], index_text(chunk.heading), index_text(chunk.text)),
+            )
+        return rows
+
+    def move(self, sql: sqlite3.Connection, changes: Iterable[tuple[StoredChunk, NewChunk]]) -> int:
+        """Take over new offsets and metadata of chunks whose text is the same; return how many differed."""
+        moved, renamed = [], []
+        for old, new in changes:
+            metadata = json.dumps(new.metadata, ensure_ascii=False, sort_keys=True)
+            if (old.heading, old.metadata) != (new.heading, metadata):
+                renamed.append((old, new, metadata))
+            elif (old.start, old.end) != (new.start, new.end):
+                moved.append((new.start, new.end, old.row))
+        sql.executemany("UPDATE chunks SET start_char = ?, end_char = ? WHERE id = ?", moved)
+        for old, new, metadata in renamed:
+            self._rename(sql, old, new, metadata)
+        if renamed:
+            sql.execute("UPDATE collections SET updates = updates + 1 WHERE id = ?", (self.collection.id,))
+            note_updates(sql, self.collection, (old.id for old, _, _ in renamed))
+        return len(moved) + len(renamed)
+
+    def _rename(self, sql: sqlite3.Connection, old: StoredChunk, new: NewChunk, metadata: str) -> None:
+        if old.heading != new.heading:
+            self._forget_keywords(sql, [(old.row, old.heading, new.text)])
+            sql.execute(
+                "INSERT INTO chunks_fts (rowid, heading, text) VALUES (?, ?, ?)",
+                (old.row, index_text(new.heading), index_text(new.text)),
+            )
+        sql.execute(
+            "UPDATE chunks SET start_char = ?, end_char = ?, heading = ?, metadata = ? WHERE id = ?",
+            (new.start, new.end, new.heading, metadata, old.row),
+        )
+
+    def delete(self, sql: sqlite3.Connection, rows: Sequence[int]) -> None:
+        """Delete chunks, their keywords and their vectors."""
+        for part in _parts(rows):
+            old = sql.execute(
+                f"SELECT id, chunk_id, heading, text FROM chunks WHERE id IN ({_marks(part)})",
+                tuple(part),
+            ).fetchall()
+            self._forget_keywords(sql, ((row, heading, text) for row, _, heading, text in old))
+            delete_vectors(sql, self.collection, [(row, public) for row, public, _, _ in old])
+            sql.executemany("DELETE FROM chunks WHERE id = ?", ((row,) for row, _, _, _ in old))
+
+    def _forget_keywords(self, sql: sqlite3.Connection, old: Iterable[tuple[int, str, str]]) -> None:
+        # A contentless FTS5 table forgets a row only when told exactly what was indexed.
+        sql.executemany(
+            "INSERT INTO chunks_fts (chunks_fts, rowid, heading, text) VALUES ('delete', ?, ?, ?)",
+            ((row, index_text(heading), index_text(text)) for row, heading, text in old),
+        )
+
+    def mark_unembeddable(self, sql: sqlite3.Connection, reasons: Iterable[tuple[int, str]]) -> None:
+        """Remember that the model has no vector for these rows, so that they are not tried each time."""
+        sql.executemany(
+            "UPDATE chunks SET unembeddable = ?, pending = 0 WHERE id = ?", ((why, row) for row, why in reasons)
+        )
+
+    # -- ItemTable
+
+    def payload(self, after: int, limit: int) -> Payload | None:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        rows = self._catalog.rows(
+            "SELECT v.row, c.chunk_id, c.text, s.uri, c.heading, c.metadata, v.vector FROM vectors v "
+            "JOIN chunks c ON c.id = v.item JOIN sources s ON s.id = c.source_id "
+            "WHERE v.collection_id = ? AND v.row > ? ORDER BY v.row LIMIT ?",
+            (self.collection.id, after, limit),
+        )
+        if not rows:
+            return None
+        numbers, ids, texts, uris, headings, extras, blobs = zip(*rows, strict=True)
+        return Payload(
+            list(ids),
+            list(texts),
+            [_metadata(*row) for row in zip(uris, headings, extras, strict=True)],
+            np.frombuffer(b"".join(blobs), dtype=np.float32).reshape(len(rows), self.collection.dim),
+            int(numbers[-1]),
+        )
+
+    def metadata_of(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        found: dict[str, dict[str, Any]] = {}
+        for part in _parts(ids):
+            for public, uri, heading, extra in self._catalog.rows(
+                "SELECT c.chunk_id, s.uri, c.heading, c.metadata FROM chunks c JOIN sources s ON s.id = c.source_id "
+                f"WHERE c.chunk_id IN ({_marks(part)})",
+                part,
+            ):
+                found[public] = _metadata(uri, heading, extra)
+        return found
+
+    def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        found: dict[str, int] = {}
+        for part in _parts(ids):
+            found.update(
+                self._catalog.rows(f"SELECT chunk_id, id FROM chunks WHERE chunk_id IN ({_marks(part)})", part)
+            )
+        return found
+
+    def items(self, rows: Sequence[int]) -> dict[int, Item]:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        found: dict[int, Item] = {}
+        for part in _parts(rows):
+            for row, public, text, uri, start, end, heading, extra in self._catalog.rows(
+                "SELECT c.id, c.chunk_id, c.text, s.uri, c.start_char, c.end_char, c.heading, c.metadata "
+                f"FROM chunks c JOIN sources s ON s.id = c.source_id WHERE c.id IN ({_marks(part)})",
+                part,
+            ):
+                metadata = _metadata(uri, heading, extra)
+                found[row] = Item(row, public, text, str(metadata.pop("source")), start, end, metadata)
+        return found
+
+    def keyword(self, query: str, k: int) -> list[tuple[int, float]]:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        return search_fts(self._catalog.connection(), "chunks_fts", query, k, (_HEADING_WEIGHT, _TEXT_WEIGHT))
+
+    def column(self, key: str) -> tuple[str, tuple[Any, ...]]:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        tables = "vectors v JOIN chunks c ON c.id = v.item JOIN sources s ON s.id = c.source_id"
+        where = "WHERE v.collection_id = ? ORDER BY v.row"
+        path = json_path(key)
+        kind, value = "json_type(c.metadata, ?)", "json_extract(c.metadata, ?)"
+        own = {"source": "s.uri", "heading": "nullif(c.heading, '')"}.get(key)
+        if own:  # a caller's own metadata of that name wins, as it does in the index
+            kind, value = f"coalesce({kind}, iif({own} IS NULL, NULL, 'text'))", f"coalesce({value}, {own})"
+        return (
+            f"SELECT v.row, {kind}, {value} FROM {tables} {where}",
+            (path, path, self.collection.id),
+        )
+
+    def stamp(self) -> tuple[int, ...]:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        return (int(self._catalog.value("SELECT updates FROM collections WHERE id = ?", (self.collection.id,))),)
+
+    def pending(self, limit: int) -> list[tuple[int, str]]:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        return self._catalog.rows("SELECT id, text FROM chunks WHERE pending ORDER BY id LIMIT ?", (limit,))
+
+    def settle(self, sql: sqlite3.Connection, rows: Iterable[int]) -> None:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        sql.executemany("UPDATE chunks SET pending = 0 WHERE id = ?", ((row,) for row in rows))
+
+    def count(self) -> int:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        return int(self._catalog.value("SELECT count(*) FROM chunks"))
+
+
+def _metadata(uri: str, heading: str, extra: str) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"source": uri}
+    if heading:
+        metadata["heading"] = heading
+    metadata.update(json.loads(extra))
+    return metadata

@@ -1,0 +1,63 @@
+"""Draining: bringing what the catalog has committed into the Chroma index.
+
+The catalog knows for each generation of the index the last vector row it took; what is newer is pending.
+Draining reads it, adds it, and moves that mark. A crash anywhere repeats a batch, which changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from omnimemory.storage.catalog import Catalog
+from omnimemory.storage.commands import CommandTable
+from omnimemory.storage.documents import DocumentTable
+from omnimemory.storage.generations import Generations
+from omnimemory.storage.index import ChromaIndex
+from omnimemory.storage.items import ItemTable
+
+__all__ = ["DrainOptions", "drain", "item_tables"]
+
+
+@dataclass(frozen=True, slots=True)
+class DrainOptions:
+    """How the index is written: rows a batch, HNSW's search width, and whether texts go into it."""
+
+    batch_size: int = 2000
+    ef_search: int = 200
+    documents: bool = True
+
+
+def item_tables(catalog: Catalog) -> list[ItemTable]:
+    """Return the tables behind every collection of the catalog."""
+    kinds: dict[str, Callable[..., ItemTable]] = {"documents": DocumentTable, "commands": CommandTable}
+    return [kinds[c.name](catalog, c) for c in catalog.collections() if c.name in kinds]
+
+
+def drain(catalog: Catalog, index: ChromaIndex, generation: int, batch_size: int) -> int:
+    """Bring everything that is pending for a generation into its index; return how many rows were written."""
+    generations = Generations(catalog)
+    written = 0
+    for table in item_tables(catalog):
+        written += _apply_changes(generations, table, index, generation)
+        row = generations.drained(generation, table.collection)
+        while payload := table.payload(row, batch_size):
+            index.add(table.collection, payload)
+            row = payload.row
+            generations.mark_drained(generation, table.collection, row)
+            written += len(payload.ids)
+    return written
+
+
+def _apply_changes(generations: Generations, table: ItemTable, index: ChromaIndex, generation: int) -> int:
+    done = 0
+    while changes := generations.changes(generation, table.collection, 1000):
+        deleted = [public for _, public, operation in changes if operation == "delete"]
+        if deleted:
+            index.delete(table.collection, deleted)
+        touched = [public for _, public, operation in changes if operation == "update"]
+        if touched:
+            index.update(table.collection, table.metadata_of(touched))
+        generations.forget_changes(generation, table.collection, changes[-1][0], tombstones=len(deleted))
+        done += len(changes)
+    return done

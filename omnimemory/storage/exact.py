@@ -1,0 +1,168 @@
+"""Exact search over the catalog's vectors: a matrix in memory, a dot product, the best k.
+
+At 100,000 x 256 a scan takes about as long as reading the matrix from memory once, with any filter; an
+HNSW index with a filter that matches half was measured 10 to 30 times slower. The copy follows the
+catalog: new rows are appended, and rebuilt only when something was deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnimemory.storage.catalog import Catalog, Collection
+from omnimemory.storage.vectors import read_vectors
+from omnimemory.storage.where import Column, Mask, column_of, match
+
+__all__ = ["ExactIndex", "Snapshot", "best"]
+
+ColumnQuery = tuple[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A collection's vectors at one moment: ``items`` (n,), ``vectors`` (n, dim) float32 unit rows."""
+
+    items: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Return the positions of the k highest scores, best first; ties by position."""
+    if k < len(scores):
+        # argpartition alone would break ties by chance: take all that reach the k-th score.
+        edge = np.partition(scores, len(scores) - k)[len(scores) - k]
+        chosen = np.flatnonzero(scores >= edge)
+    else:
+        chosen = np.arange(len(scores))
+    order = np.lexsort((chosen, -scores[chosen]))
+    return chosen[order[:k]].astype(np.int64)
+
+
+class ExactIndex:
+    """The vectors of one collection in memory, kept equal to the catalog; safe for several threads."""
+
+    def __init__(self, catalog: Catalog, collection: Collection) -> None:
+        self._catalog = catalog
+        self._collection = collection
+        self._lock = threading.Lock()
+        self._buffer = np.empty((0, collection.dim), dtype=np.float32)
+        self._items = np.empty(0, dtype=np.int64)
+        self._rows = np.empty(0, dtype=np.int64)
+        self._size = 0
+        self._deletes = -1
+        self._columns: dict[str, Column] = {}
+        self._columns_at: tuple[int, ...] = ()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether vectors are in memory."""
+        return self._size > 0
+
+    def snapshot(self) -> Snapshot:
+        """Return the collection as it is now in the catalog."""
+        with self._lock:
+            return self._refresh()
+
+    def search(
+        self, query: NDArray[np.float32], k: int, mask: Mask | None = None, snapshot: Snapshot | None = None
+    ) -> tuple[list[int], list[float]]:
+        """Return the k items nearest to ``query`` (dim,) and their cosines, best first."""
+        now = self.snapshot() if snapshot is None else snapshot
+        if not len(now) or k <= 0:
+            return [], []
+        scores = now.vectors @ query
+        if mask is None:
+            chosen = best(scores, k)
+        else:
+            allowed = np.flatnonzero(mask)
+            chosen = allowed[best(scores[allowed], k)]
+        return now.items[chosen].tolist(), scores[chosen].tolist()
+
+    def mask(self, where: Mapping[str, Any], stamp: tuple[int, ...], query: Any) -> tuple[Snapshot, Mask]:
+        """Return a snapshot and which of its rows match ``where``.
+
+        ``query(key)`` gives the SQL (and its parameters) that selects (row, type, value) of a metadata
+        key for the whole collection; ``stamp`` changes whenever metadata may have changed.
+        """
+        with self._lock:
+            now = self._refresh()
+            version = (*stamp, self._deletes, int(now.rows[-1]) if len(now) else 0)
+            if version != self._columns_at:
+                self._columns, self._columns_at = {}, version
+
+            def column(key: str) -> Column:
+                if key not in self._columns:
+                    self._columns[key] = self._read_column(now, query(key))
+                return self._columns[key]
+
+            return now, match(where, column, len(now))
+
+    def _read_column(self, now: Snapshot, query: ColumnQuery) -> Column:
+        last = int(now.rows[-1]) if len(now) else 0
+        found = [row for row in self._catalog.rows(*query) if row[0] <= last]
+        if len(found) == len(now):
+            return column_of(((kind, value) for _, kind, value in found), json.loads)
+        by_row = {row: (kind, value) for row, kind, value in found}
+        return column_of((by_row.get(int(row), (None, None)) for row in now.rows), json.loads)
+
+    def _refresh(self) -> Snapshot:
+        deletes = int(self._catalog.value("SELECT deletes FROM collections WHERE id = ?", (self._collection.id,)))
+        newest = self._catalog.value("SELECT max(row) FROM vectors WHERE collection_id = ?", (self._collection.id,))
+        if deletes != self._deletes:
+            self._drop_deleted()
+            self._deletes = deletes
+        last = int(self._rows[self._size - 1]) if self._size else 0
+        if newest is not None and newest > last:
+            self._append(last)
+        return Snapshot(self._items[: self._size], self._rows[: self._size], self._buffer[: self._size])
+
+    def _drop_deleted(self) -> None:
+        if not self._size:
+            return
+        alive = self._catalog.rows(
+            "SELECT row FROM vectors WHERE collection_id = ? ORDER BY row", (self._collection.id,)
+        )
+        keep = np.isin(self._rows[: self._size], np.array([row for (row,) in alive], dtype=np.int64))
+        # New arrays, not compaction in place: snapshots handed out before still read the old ones.
+        self._buffer = self._buffer[: self._size][keep]
+        self._items = self._items[: self._size][keep]
+        self._rows = self._rows[: self._size][keep]
+        self._size = len(self._items)
+
+    def _append(self, last: int) -> None:
+        coming = int(
+            self._catalog.value(
+                "SELECT count(*) FROM vectors WHERE collection_id = ? AND row > ?", (self._collection.id, last)
+            )
+        )
+        self._reserve(self._size + coming)
+        for rows, items, vectors in read_vectors(self._catalog, self._collection, last):
+            end = self._size + len(rows)
+            if end > len(self._items):
+                self._reserve(end)
+            self._rows[self._size : end] = rows
+            self._items[self._size : end] = items
+            self._buffer[self._size : end] = vectors
+            self._size = end
+
+    def _reserve(self, rows: int) -> None:
+        if rows <= len(self._items):
+            return
+        # Room for an eighth more: appending one row at a time must not copy the matrix each time.
+        room = rows + (rows // 8 if self._size else 0)
+        buffer = np.empty((room, self._collection.dim), dtype=np.float32)
+        items, numbers = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+        buffer[: self._size], items[: self._size] = self._buffer[: self._size], self._items[: self._size]
+        numbers[: self._size] = self._rows[: self._size]
+        self._buffer, self._items, self._rows = buffer, items, numbers

@@ -1,0 +1,181 @@
+"""The Chroma index: derived data in one folder a generation, which any Chroma client can read.
+
+Facts about chromadb 1.5.9 that shape this module: the vectors live only in HNSW files that are rewritten
+in place, so a folder is trusted only while its manifest (sizes and BLAKE2b, written at a clean close)
+still fits; ``add`` of an id that exists is ignored, so adding twice is harmless; an update merges
+metadata, so keys that went must be set to ``None``; embedding functions named in a stored collection are
+never built (CVE-2026-45829). Whoever opens a folder holds the store's index lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnimemory.errors import IndexDamagedError
+from omnimemory.storage.catalog import Collection
+from omnimemory.storage.items import Payload
+
+__all__ = ["ChromaIndex", "is_clean", "restrict_modes"]
+
+MANIFEST = "manifest.json"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file() and path.name != MANIFEST)
+
+
+def is_clean(directory: Path) -> bool:
+    """Return whether the folder is byte for byte what the last clean close left."""
+    try:
+        expected = json.loads((directory / MANIFEST).read_text("utf-8"))["files"]
+        found = {path.relative_to(directory).as_posix(): path for path in _files(directory)}
+        return expected.keys() == found.keys() and all(
+            expected[name] == [path.stat().st_size, _digest(path)] for name, path in found.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def restrict_modes(directory: Path) -> None:
+    """Make folders 0700 and files 0600: Chroma creates them readable for everybody."""
+    for path in (directory, *directory.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+
+
+class ChromaIndex:
+    """An open generation of the index. The caller holds the index lock for as long as it lives.
+
+    ``documents`` decides whether texts go into Chroma as well; without them the index is made faster and
+    is smaller, but other Chroma clients see ids and metadata only.
+    """
+
+    def __init__(self, directory: Path, *, ef_search: int = 200, documents: bool = True) -> None:
+        import chromadb  # noqa: PLC0415 - 1.3 s: only who needs the index pays
+        from chromadb.config import Settings  # noqa: PLC0415 - as above
+
+        self.directory = directory
+        self._documents = documents
+        self._configuration: Any = {"hnsw": {"space": "cosine", "ef_search": ef_search, "sync_threshold": 10_000}}
+        self._handles: dict[str, Any] = {}
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (directory / MANIFEST).unlink(missing_ok=True)  # from here to a clean close the folder is not to be trusted
+        with _index_errors(directory):
+            # _env_file: chromadb would otherwise read settings from a .env in the working directory.
+            settings = Settings(anonymized_telemetry=False, _env_file=None)  # type: ignore[call-arg]  # pydantic's
+            self._client: Any = chromadb.PersistentClient(str(directory), settings=settings)
+            self._limit = int(self._client.get_max_batch_size())
+
+    def _collection(self, collection: Collection) -> Any:
+        if collection.name not in self._handles:
+            handle = self._client.get_or_create_collection(
+                collection.name,
+                embedding_function=None,
+                configuration=self._configuration,
+                metadata={"fingerprint": collection.fingerprint, "model": collection.model, "dim": collection.dim},
+            )
+            if (handle.metadata or {}).get("fingerprint") != collection.fingerprint:
+                raise IndexDamagedError(f"The index in {self.directory} belongs to another model; it will be rebuilt.")
+            self._handles[collection.name] = handle
+        return self._handles[collection.name]
+
+    def add(self, collection: Collection, payload: Payload) -> None:
+        """Add items; ids that are there already are left alone."""
+        with _index_errors(self.directory):
+            handle = self._collection(collection)
+            for start in range(0, len(payload.ids), self._limit):
+                part = slice(start, start + self._limit)
+                handle.add(
+                    ids=payload.ids[part],
+                    embeddings=payload.vectors[part],
+                    documents=payload.texts[part] if self._documents else None,
+                    metadatas=payload.metadatas[part],
+                )
+
+    def delete(self, collection: Collection, ids: Sequence[str]) -> None:
+        """Delete ids; unknown ones are left out."""
+        with _index_errors(self.directory):
+            handle = self._collection(collection)
+            for start in range(0, len(ids), self._limit):
+                handle.delete(ids=list(ids[start : start + self._limit]))
+
+    def update(self, collection: Collection, metadatas: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace the metadata of ids, without touching their vectors."""
+        with _index_errors(self.directory):
+            handle = self._collection(collection)
+            old = handle.get(ids=list(metadatas), include=["metadatas"])
+            ids = old["ids"]
+            if not ids:
+                return
+            new = [
+                {**dict.fromkeys(before or {}), **metadatas[public]}
+                for public, before in zip(ids, old["metadatas"], strict=True)
+            ]
+            for start in range(0, len(ids), self._limit):
+                part = slice(start, start + self._limit)
+                handle.update(ids=ids[part], metadatas=new[part])
+
+    def query(self, collection: Collection, vector: NDArray[np.float32], k: int) -> tuple[list[str], list[float]]:
+        """Return the ids of the k nearest items and their cosines as the index computes them."""
+        with _index_errors(self.directory):
+            found = self._collection(collection).query(
+                query_embeddings=vector[np.newaxis], n_results=k, include=["distances"]
+            )
+        return list(found["ids"][0]), [1.0 - float(distance) for distance in found["distances"][0]]
+
+    def count(self, collection: Collection) -> int:
+        """Return how many items the index says it holds (its metadata: no proof of health)."""
+        with _index_errors(self.directory):
+            return int(self._collection(collection).count())
+
+    def abandon(self) -> None:
+        """Close the client of a folder that failed, without the manifest that would call it sound."""
+        self._handles.clear()
+        with contextlib.suppress(Exception):  # it failed before: whatever it says now adds nothing
+            self._client.close()
+
+    def close(self) -> None:
+        """Close the client, tighten the modes, and write the manifest that makes the folder trusted again."""
+        self._handles.clear()
+        with _index_errors(self.directory):
+            self._client.close()
+        restrict_modes(self.directory)
+        files = {
+            path.relative_to(self.directory).as_posix(): [path.stat().st_size, _digest(path)]
+            for path in _files(self.directory)
+        }
+        draft = self.directory / f"{MANIFEST}.new"
+        descriptor = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump({"files": files}, file)
+        draft.replace(self.directory / MANIFEST)
+
+
+class _index_errors:  # noqa: N801 - reads as what it is: a context manager
+    """Turn whatever Chroma raises into :class:`IndexDamagedError`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, IndexDamagedError):
+            raise IndexDamagedError(
+                f"The index in {self._directory} failed ({type(error).__name__}: {error}). Searches are answered from "
+                "the catalog, and the index is rebuilt from it at the next ingest."
+            ) from error

@@ -1,0 +1,92 @@
+"""What documents and commands have in common for search and for the index: an item with a public id."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnimemory.storage.catalog import Collection
+
+__all__ = ["Item", "ItemTable", "Payload"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A chunk or a command as search shows it; ``row`` is its id in the catalog, ``id`` the public one."""
+
+    row: int
+    id: str
+    text: str
+    source: str | None
+    start: int | None
+    end: int | None
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What the index gets: ``ids``, ``texts`` and ``metadatas`` of n items and their vectors (n, dim).
+
+    ``row`` is the newest vector row among them.
+    """
+
+    ids: list[str]
+    texts: list[str]
+    metadatas: list[dict[str, Any]]
+    vectors: NDArray[np.float32]
+    row: int
+
+
+class ItemTable(Protocol):
+    """One kind of item in the catalog."""
+
+    collection: Collection
+
+    def payload(self, after: int, limit: int) -> Payload | None:
+        """Return up to ``limit`` items whose vectors are newer than row ``after``; ``None`` if there are none."""
+        ...
+
+    def metadata_of(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the index metadata of these public ids that still exist."""
+        ...
+
+    def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return the catalog rows of these public ids that still exist."""
+        ...
+
+    def items(self, rows: Sequence[int]) -> dict[int, Item]:
+        """Return the items at these rows."""
+        ...
+
+    def keyword(self, query: str, k: int) -> list[tuple[int, float]]:
+        """Return (row, BM25) of the k best keyword matches, best first."""
+        ...
+
+    def column(self, key: str) -> tuple[str, tuple[Any, ...]]:
+        """Return the SQL that selects (vector row, JSON type, value) of a metadata key, by vector row."""
+        ...
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return numbers that change whenever metadata may have changed."""
+        ...
+
+    def pending(self, limit: int) -> list[tuple[int, str]]:
+        """Return (row, text) of items whose vectors are still to come."""
+        ...
+
+    def settle(self, sql: sqlite3.Connection, rows: Iterable[int]) -> None:
+        """Note that these rows are no longer pending."""
+        ...
+
+    def mark_unembeddable(self, sql: sqlite3.Connection, reasons: Iterable[tuple[int, str]]) -> None:
+        """Remember why the model has no vector for these rows, so that they are not tried each time."""
+        ...
+
+    def count(self) -> int:
+        """Return how many items there are."""
+        ...

@@ -1,0 +1,127 @@
+"""Keyword search: what goes into FTS5 and how a question becomes an FTS5 expression.
+
+FTS5 ranks by BM25 (Robertson & Zaragoza 2009) with Porter stems. Two things it would miss are added to
+the indexed text: pairs of adjacent characters for scripts written without spaces, and the parts of
+``camelCase`` words. Measured on descriptions against commands, splitting words at every sign that is
+neither letter nor digit raised recall@10 from .21 (split at white space) to .52.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+__all__ = ["index_text", "match_expression", "search_fts"]
+
+# Han, Hiragana, Katakana, Hangul and Thai: no spaces between words, so pairs of characters stand for words.
+_UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
+_CAMEL = re.compile(r"\b[a-z]+(?:[A-Z][a-z]+)+\b|\b(?:[A-Z][a-z]+){2,}\b")
+_HUMP = re.compile(r"[A-Z]?[a-z]+")
+_WORD = re.compile(r"\w+", re.UNICODE)
+
+STOP_WORDS = frozenset(
+    {
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "but",
+        "by",
+        "can",
+        "do",
+        "does",
+        "for",
+        "from",
+        "had",
+        "has",
+        "have",
+        "how",
+        "i",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "me",
+        "my",
+        "of",
+        "on",
+        "or",
+        "our",
+        "should",
+        "so",
+        "than",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "to",
+        "up",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "why",
+        "will",
+        "with",
+        "would",
+        "you",
+        "your",
+    }
+)
+
+
+def _pairs(run: str) -> Iterable[str]:
+    return [run] if len(run) == 1 else (run[i : i + 2] for i in range(len(run) - 1))
+
+
+def index_text(text: str) -> str:
+    """Return the text as FTS5 should see it: the text itself, then the extra words."""
+    extra: list[str] = []
+    if not text.isascii():
+        for run in _UNSPACED.findall(text):
+            extra.extend(_pairs(run))
+    for word in _CAMEL.findall(text):
+        extra.extend(_HUMP.findall(word))
+    return f"{text} {' '.join(extra)}" if extra else text
+
+
+def match_expression(query: str) -> str:
+    """Return the FTS5 expression for a question: any of its words, common ones only if there are no others."""
+    words: list[str] = []
+    for word in _WORD.findall(query.replace("_", " ").casefold()):
+        runs = _UNSPACED.findall(word)
+        words.extend(pair for run in runs for pair in _pairs(run))
+        words.extend(part for part in _UNSPACED.split(word) if part)
+    telling = [word for word in words if word not in STOP_WORDS]
+    return " OR ".join(f'"{word}"' for word in dict.fromkeys(telling or words))
+
+
+def search_fts(
+    sql: sqlite3.Connection, table: str, query: str, k: int, weights: Sequence[float] = ()
+) -> list[tuple[int, float]]:
+    """Return the (row id, BM25) of the k best matches, best first; a higher BM25 is better here."""
+    expression = match_expression(query)
+    if not expression or k <= 0:
+        return []
+    arguments = "".join(f", {weight}" for weight in weights)
+    rows = sql.execute(
+        f"SELECT rowid, -bm25({table}{arguments}) AS score FROM {table} WHERE {table} MATCH ? "
+        "ORDER BY score DESC LIMIT ?",
+        (expression, k),
+    )
+    return [(int(row), float(score)) for row, score in rows]

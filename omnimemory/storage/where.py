@@ -1,0 +1,162 @@
+"""Metadata filters: Chroma's ``where`` language, answered for a whole collection at once.
+
+The meaning is Chroma's, checked against chromadb 1.5.9 by a test: integers and floats compare by value,
+booleans and strings only with their own kind, ``$ne``, ``$nin`` and ``$not_contains`` also match records
+that lack the key. Plain dictionaries with several keys, and several operators on one key, mean "and"
+(Chroma itself refuses both).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omnimemory.errors import ConfigError
+
+__all__ = ["Column", "Mask", "check_where", "column_of", "match"]
+
+Mask = NDArray[np.bool_]
+Comparison = Callable[[Any, Any], Any]
+
+_MISSING, _STRING, _INTEGER, _REAL, _BOOLEAN, _LIST = range(6)
+_KINDS = {"text": _STRING, "integer": _INTEGER, "real": _REAL, "true": _BOOLEAN, "false": _BOOLEAN, "array": _LIST}
+_ORDER: dict[str, Comparison] = {
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+    "$lt": operator.lt,
+    "$lte": operator.le,
+}
+_NEGATED = {"$ne": "$eq", "$nin": "$in", "$not_contains": "$contains"}
+_OPERATORS = {"$eq", "$in", "$contains", *_ORDER, *_NEGATED}
+_EXAMPLE = 'For example {"topic": "api"}, {"year": {"$gte": 2024}} or {"$or": [{"a": 1}, {"b": 2}]}.'
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The values of one metadata key for n records, split by kind so that numpy can compare them."""
+
+    kinds: NDArray[np.uint8]
+    integers: NDArray[np.int64]
+    reals: NDArray[np.float64]
+    codes: NDArray[np.int64]
+    strings: dict[str, int]
+    lists: dict[int, list[Any]]
+
+
+def column_of(values: Iterable[tuple[str | None, Any]], decode: Callable[[str], list[Any]]) -> Column:
+    """Build a column from (JSON type, value) pairs; ``decode`` reads the text of a list."""
+    pairs = list(values)
+    kinds = np.array([_KINDS.get(kind or "", _MISSING) for kind, _ in pairs], dtype=np.uint8)
+    integers = np.zeros(len(pairs), dtype=np.int64)
+    reals = np.zeros(len(pairs), dtype=np.float64)
+    codes = np.full(len(pairs), -1, dtype=np.int64)
+    strings: dict[str, int] = {}
+    lists: dict[int, list[Any]] = {}
+    for row, (kind, value) in enumerate(pairs):
+        if kind == "text":
+            codes[row] = strings.setdefault(value, len(strings))
+        elif kind in ("integer", "true", "false"):
+            integers[row] = value
+        elif kind == "real":
+            reals[row] = value
+        elif kind == "array":
+            lists[row] = decode(value)
+    return Column(kinds, integers, reals, codes, strings, lists)
+
+
+def check_where(where: Mapping[str, Any]) -> None:
+    """Raise :class:`ConfigError` for a filter that is not one, saying what is wrong with it."""
+    if not isinstance(where, Mapping) or not where:
+        raise ConfigError(f"A filter is a non-empty dictionary, got {where!r}. {_EXAMPLE}")
+    for key, condition in where.items():
+        if key in ("$and", "$or"):
+            if not isinstance(condition, list) or not condition:
+                raise ConfigError(f"{key} takes a list of filters, got {condition!r}. {_EXAMPLE}")
+            for part in condition:
+                check_where(part)
+        elif not isinstance(key, str) or key.startswith("$"):
+            raise ConfigError(f"A filter has no operator {key!r} at its top: only $and and $or. {_EXAMPLE}")
+        else:
+            _check_condition(key, condition if isinstance(condition, Mapping) else {"$eq": condition})
+
+
+def _check_condition(key: str, condition: Mapping[str, Any]) -> None:
+    if not condition:
+        raise ConfigError(f"The filter on {key!r} is empty. {_EXAMPLE}")
+    for name, operand in condition.items():
+        if name not in _OPERATORS:
+            raise ConfigError(
+                f"The filter on {key!r} has no operator {name!r}. Known: {', '.join(sorted(_OPERATORS))}."
+            )
+        if name in ("$in", "$nin"):
+            if not isinstance(operand, list) or not operand or not all(_scalar(v) for v in operand):
+                raise ConfigError(f"{name} on {key!r} takes a non-empty list of values, got {operand!r}.")
+        elif name in _ORDER:
+            if isinstance(operand, bool) or not isinstance(operand, int | float):
+                raise ConfigError(f"{name} on {key!r} compares numbers, got {operand!r}.")
+        elif not _scalar(operand):
+            raise ConfigError(f"{name} on {key!r} takes a string, number or boolean, got {operand!r}.")
+
+
+def _scalar(value: Any) -> bool:
+    return isinstance(value, str | bool | int | float)
+
+
+def match(where: Mapping[str, Any], column: Callable[[str], Column], rows: int) -> Mask:
+    """Return which of ``rows`` records match; ``column`` gives the values of a key."""
+    mask = np.ones(rows, dtype=np.bool_)
+    for key, condition in where.items():
+        if key == "$and":
+            for part in condition:
+                mask &= match(part, column, rows)
+        elif key == "$or":
+            any_of = np.zeros(rows, dtype=np.bool_)
+            for part in condition:
+                any_of |= match(part, column, rows)
+            mask &= any_of
+        else:
+            values = column(key)
+            for name, operand in (condition if isinstance(condition, Mapping) else {"$eq": condition}).items():
+                mask &= _compare(values, name, operand)
+    return mask
+
+
+def _compare(column: Column, name: str, operand: Any) -> Mask:
+    if name in _NEGATED:
+        return ~_compare(column, _NEGATED[name], operand)
+    if name == "$in":
+        found = np.zeros(len(column.kinds), dtype=np.bool_)
+        for value in operand:
+            found |= _equal(column, value)
+        return found
+    if name == "$contains":
+        return _contains(column, operand)
+    if name == "$eq":
+        return _equal(column, operand)
+    return _numbers(column, _ORDER[name], operand)
+
+
+def _equal(column: Column, value: Any) -> Mask:
+    if isinstance(value, str):
+        return np.asarray((column.kinds == _STRING) & (column.codes == column.strings.get(value, -2)), dtype=np.bool_)
+    if isinstance(value, bool):
+        return np.asarray((column.kinds == _BOOLEAN) & (column.integers == int(value)), dtype=np.bool_)
+    return _numbers(column, operator.eq, value)
+
+
+def _numbers(column: Column, compare: Comparison, value: float) -> Mask:
+    integers = (column.kinds == _INTEGER) & compare(column.integers, value)
+    reals = (column.kinds == _REAL) & compare(column.reals, value)
+    return np.asarray(integers | reals, dtype=np.bool_)
+
+
+def _contains(column: Column, value: Any) -> Mask:
+    found = np.zeros(len(column.kinds), dtype=np.bool_)
+    for row, values in column.lists.items():
+        found[row] = any(type(value) is type(member) and value == member for member in values)
+    return found

@@ -1,0 +1,49 @@
+"""Fixtures: nothing a test does touches the user's own files."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from omnimemory.config import Settings
+from omnimemory.memory import Memory
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory, monkeypatch):
+    """Give each test a home of its own, and no settings from outside."""
+    home = tmp_path_factory.mktemp("home")
+    for name in list(os.environ):
+        if name.startswith(("OMNIMEMORY_", "XDG_")) or name in {"HISTFILE", "ZDOTDIR"}:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    """Return settings with a store and a cache inside the test's folder, and no index: it costs seconds to start."""
+    return Settings().with_values(
+        {"store.path": tmp_path / "store", "cache.path": tmp_path / "cache", "index.enabled": False}
+    )
+
+
+@pytest.fixture
+def indexed(settings) -> Settings:
+    """Return the same settings with the Chroma index switched on, as it is for users."""
+    return settings.with_values({"index.enabled": True})
+
+
+@pytest.fixture
+def memory(settings):
+    with Memory(settings=settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Return the folder of public data sets beside the checkout, or skip."""
+    found = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    if not found.is_dir():
+        pytest.skip("needs the public data sets beside the checkout (shared/data)")
+    return found

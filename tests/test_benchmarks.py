@@ -1,0 +1,141 @@
+"""The benchmarks run: tiny sizes, every ratio printed, nothing outside a temporary folder. No time is asserted."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from omnimemory.sources.history import Cursor, read_history
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def benchmark(tmp_path, *arguments) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
+
+
+def rows_of(done: subprocess.CompletedProcess) -> list[dict]:
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+# What each must compare with a ratio, as the beginning or a part of the row's title.
+COMPARED = {
+    "ingest": ("documents, whole program", "documents, its imports not counted"),
+    "ingest --history": ("commands, whole program", "commands, its imports not counted"),
+    "reingest": (
+        "documents, same process",
+        "commands, same process",
+        "documents, new process",
+        "commands, new process",
+    ),
+    "search": ("no filter, p50", "no filter, p95"),
+    "filter": ("half match", "1 % match", "$in of 10"),
+    "cache": ("as they were put", "in random order"),
+    "startup": ("omnimemory --help", "import omnimemory", "cold search in"),
+}
+
+
+@pytest.mark.parametrize("command", COMPARED)
+def test_a_benchmark_runs_and_prints_its_ratios(command, tmp_path):
+    rows = rows_of(benchmark(tmp_path, *command.split(), "--quick", "--json"))
+    compared = {row["what"]: row["ratio"] for row in rows if row["ratio"] is not None}
+    for title in COMPARED[command]:
+        found = [ratio for what, ratio in compared.items() if title in what]
+        assert found, f"no ratio for {title!r} in {sorted(compared)}"
+        assert all(0 < ratio["least"] <= ratio["median"] <= ratio["greatest"] for ratio in found)
+    assert not [row for row in rows if row["ok"] is False]
+    assert not list(tmp_path.iterdir()), "the temporary folder was not removed"
+
+
+def test_what_must_hold_at_any_size_is_judged_in_a_quick_run_too(tmp_path):
+    rows = rows_of(benchmark(tmp_path, "filter", "--quick", "--json"))
+    judged = [row for row in rows if row["ok"] is not None]
+    assert [(row["what"], row["ours"]) for row in judged] == [
+        ("answers that differ from all cosines with numpy", "0 of 15")
+    ]
+
+
+def test_the_table_has_a_column_for_each_part_of_the_comparison(tmp_path):
+    done = benchmark(tmp_path, "cache", "--quick")
+    assert done.returncode == 0, done.stderr
+    head, rule, *lines = done.stdout.splitlines()
+    assert head.split("  ")[0] == "what"
+    assert [word in head for word in ("ours", "limit or peer", "ratio", "target", "ok?")] == [True] * 5
+    assert set(rule) <= {"-", " "}
+    assert len(lines) >= 5
+    assert "round 1 of 1" in done.stderr
+
+
+def test_fusion_says_what_it_lacks(tmp_path):
+    rows = rows_of(benchmark(tmp_path, "fusion", "--quick", "--json", "--tldr", tmp_path / "absent.tsv"))
+    assert [row["what"].split(":")[0] for row in rows] == ["skipped", "skipped"]
+    assert "absent.tsv" in rows[0]["what"]
+    assert "--docs PATH" in rows[1]["what"]
+
+
+FLOWERS = ("daisy", "iris", "poppy", "rose", "tulip", "violet", "lily", "lotus", "peony", "aster", "dahlia", "clover")
+
+
+def test_fusion_fits_both_kinds_and_scores_the_winner_on_the_other_half(tmp_path):
+    pages, folder = tmp_path / "pages.tsv", tmp_path / "docs"
+    lines = [f"{name}\tShow the {name} of the garden\tgarden --show {name}" for name in FLOWERS]
+    # The same command on a second page, spaced otherwise, is the same command.
+    lines.append("other\tList a daisy\tgarden  --show   daisy")
+    pages.write_text("page\tdescription\tcommand\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    folder.mkdir()
+    for name in FLOWERS:
+        body = f"The {name} stands in bed {name}, and whoever waters the {name} notes it down. " * 5
+        (folder / f"{name}.md").write_text(f"# About the {name}\n\n{body}\n", encoding="utf-8")
+    rows = rows_of(
+        benchmark(tmp_path, "fusion", "--quick", "--json", "--tldr", pages, "--docs", folder, "--queries", "12")
+    )
+    titles = [row["what"] for row in rows]
+    for kind, count in (("commands", len(FLOWERS)), ("documents", len(FLOWERS))):
+        fitted = [title for title in titles if title.startswith(f"{kind}, fitted half, hybrid")]
+        assert len(fitted) == 11
+        assert len([title for title in titles if title.startswith(f"{kind}, other half, hybrid")]) in (1, 2)
+        assert [row["limit"] for row in rows if f"{count} {kind}" in row["limit"]]
+        assert any("the winner" in row["limit"] for row in rows if row["what"].startswith(kind))
+    # Each flower is named in one text only, so keywords alone must find nearly all of them.
+    keyword = next(row for row in rows if row["what"] == "commands, other half, keyword")
+    assert keyword["data"]["found"] == 1.0
+    assert 0 < keyword["data"]["mrr"] <= 1
+
+
+def test_a_generated_history_is_what_zsh_would_write_and_repeats_itself(tmp_path):
+    path, again = tmp_path / "one", tmp_path / "two"
+    for target in (path, again):
+        assert benchmark(tmp_path, "history-file", "--lines", 3000, target).returncode == 0
+    assert path.read_bytes() == again.read_bytes()
+    reading = read_history(path, shell="zsh", cursor=Cursor.from_json({}), key=b"k" * 32)
+    events = [entry.event for entry in reading.entries]
+    assert len(events) == 3000
+    times = [event.timestamp for event in events]
+    assert None not in times
+    assert times == sorted(times)
+    counts = Counter(event.command for event in events)
+    assert 0.1 < len(counts) / len(events) < 0.25
+    assert counts.most_common(1)[0][1] > 30
+    assert any("\n" in command for command in counts)
+    assert any("Grüße" in command and "°C" in command for command in counts)
+
+
+@pytest.mark.parametrize("arguments", [(), ("nothing",), ("search", "--docs", "x")], ids=["none", "unknown", "foreign"])
+def test_a_wrong_command_line_is_a_usage_error(arguments, tmp_path):
+    done = benchmark(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
