@@ -25,7 +25,7 @@ from benchmarks.history import commands
 from benchmarks.options import Options
 from benchmarks.stores import DIM, vectors_for
 from benchmarks.table import Row, at_least, at_most, figures
-from benchmarks.timing import Spread, Stopwatch, interleave, say
+from benchmarks.timing import Spread, Stopwatch, interleave, ratios, say
 
 __all__ = ["compare", "run"]
 
@@ -42,25 +42,31 @@ def run(options: Options) -> Iterator[Row]:
     say("cache")
     found = in_child("benchmarks.cache:compare", options.work, folder=str(folder), rows=rows, rounds=options.turns())
     shutil.rmtree(folder)
-    speeds = found["speeds"]
     for ours, how, limits in (
         ("ours", "as they were put", ("SQLite SELECT", "numpy.fromfile", "diskcache with pickle", "JSON files")),
         ("ours, shuffled", "in random order", ("SQLite SELECT, shuffled",)),
     ):
         for name in limits:
             what = f"{rows:,} vectors in batches of {_BATCH:,} {how}"
-            row = figures("cache", what, speeds[ours], speeds[name], name, "/s")
-            if name.startswith("SQLite"):
-                row = replace(at_least(row, 80_000, Spread.of(speeds[ours]).median), target="ours >= 80,000/s")
-            yield row
+            yield _row(what, found["speeds"][ours], found["speeds"][name], name)
     for name, share in found["bytes"].items():
         row = Row("cache", f"bytes on disk by raw bytes, {name}", f"{share:.3f}", "raw float32: 1")
         yield at_most(row, 1.25, share) if name == "ours" else row
     yield Row("cache", "put in batches", f"{found['put']:,.0f}/s")
 
 
+def _row(what: str, ours: list[list[float]], limit: list[list[float]], name: str) -> Row:
+    (walls, cpus), (limit_walls, limit_cpus) = zip(*ours, strict=True), zip(*limit, strict=True)
+    row = figures("cache", what, walls, limit_walls, name, "/s")
+    cpu = Spread.of(cpus).median
+    row = replace(row, ours=f"{row.ours}, {cpu:,.0f} a CPU second", cpu_ratio=ratios(cpus, limit_cpus))
+    if not name.startswith("SQLite"):
+        return row
+    return replace(at_least(row, 80_000, Spread.of(walls).median), target="ours >= 80,000/s")
+
+
 def compare(folder: str, rows: int, rounds: int) -> dict[str, Any]:
-    """Fill all contenders, read them in turn, and return vectors a second and bytes by raw bytes."""
+    """Fill all contenders, read them in turn; return vectors a second (wall, CPU) and bytes by raw bytes."""
     place = Path(folder)
     texts = [f"{command} # {number}" for number, command in enumerate(commands(rows))]
     vectors = vectors_for(rows)
@@ -71,7 +77,7 @@ def compare(folder: str, rows: int, rounds: int) -> dict[str, Any]:
     vectors.tofile(place / "vectors.f32")
     _fill_pickled(place / "pickled", texts[:few], vectors)
     _fill_json(place / "json", vectors[:fewest])
-    actions: dict[str, Callable[[int], float]] = {
+    actions: dict[str, Callable[[int], tuple[float, float]]] = {
         "ours": partial(_read_ours, place / "ours", texts, vectors, list(range(rows))),
         "SQLite SELECT": partial(_read_sqlite, place / "plain.sqlite3", vectors, list(range(rows))),
         "ours, shuffled": partial(_read_ours, place / "ours", texts, vectors, order),
@@ -101,6 +107,11 @@ def _parts(values: list[Any]) -> Iterator[list[Any]]:
     return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))
 
 
+def _speed(count: int, watch: Stopwatch) -> tuple[float, float]:
+    cost = watch.cost()
+    return count / cost.wall, count / max(cost.cpu, 1e-6)
+
+
 def _check(read: Vectors, expected: Vectors) -> None:
     if not np.array_equal(read, expected):
         raise RuntimeError("other vectors were read than were written")
@@ -117,14 +128,14 @@ def _fill_ours(folder: Path, texts: list[str], vectors: Vectors) -> float:
     return len(texts) / watch.cost().wall
 
 
-def _read_ours(folder: Path, texts: list[str], vectors: Vectors, order: list[int], _: int) -> float:
+def _read_ours(folder: Path, texts: list[str], vectors: Vectors, order: list[int], _: int) -> tuple[float, float]:
     from omnimemory.storage.cache import EmbeddingCache
 
     asked = [[texts[number] for number in part] for part in _parts(order)]
     watch = Stopwatch()
     with EmbeddingCache(folder, hot_items=0) as cache:
         read = [cache.get_many(_SPACE, _ROLE, DIM, part)[0] for part in asked]
-    speed = len(order) / watch.cost().wall
+    speed = _speed(len(order), watch)
     _check(np.concatenate(read), vectors[order])
     return speed
 
@@ -139,7 +150,7 @@ def _fill_sqlite(path: Path, vectors: Vectors) -> None:
     sql.close()
 
 
-def _read_sqlite(path: Path, vectors: Vectors, order: list[int], _: int) -> float:
+def _read_sqlite(path: Path, vectors: Vectors, order: list[int], _: int) -> tuple[float, float]:
     watch = Stopwatch()
     sql = sqlite3.connect(path)
     read = []
@@ -148,15 +159,15 @@ def _read_sqlite(path: Path, vectors: Vectors, order: list[int], _: int) -> floa
         found = dict(sql.execute(f"SELECT id, vector FROM plain WHERE id IN ({marks})", part))
         read.append(np.frombuffer(b"".join(found[number] for number in part), dtype=np.float32).reshape(-1, DIM))
     sql.close()
-    speed = len(order) / watch.cost().wall
+    speed = _speed(len(order), watch)
     _check(np.concatenate(read), vectors[order])
     return speed
 
 
-def _read_plain(path: Path, vectors: Vectors, _: int) -> float:
+def _read_plain(path: Path, vectors: Vectors, _: int) -> tuple[float, float]:
     watch = Stopwatch()
     read = np.fromfile(path, dtype=np.float32).reshape(-1, DIM)
-    speed = len(read) / watch.cost().wall
+    speed = _speed(len(read), watch)
     _check(read, vectors)
     return speed
 
@@ -169,14 +180,14 @@ def _fill_pickled(folder: Path, texts: list[str], vectors: Vectors) -> None:
             cache[text] = vector
 
 
-def _read_pickled(folder: Path, texts: list[str], _: int) -> float:
+def _read_pickled(folder: Path, texts: list[str], _: int) -> tuple[float, float]:
     import diskcache
 
     watch = Stopwatch()
     with diskcache.Cache(str(folder), eviction_policy="none") as cache:
         for text in texts:
             cache[text]
-    return len(texts) / watch.cost().wall
+    return _speed(len(texts), watch)
 
 
 def _fill_json(folder: Path, vectors: Vectors) -> None:
@@ -185,7 +196,7 @@ def _fill_json(folder: Path, vectors: Vectors) -> None:
         (folder / str(number)).write_text(json.dumps(vector.tolist()), encoding="utf-8")
 
 
-def _read_json(folder: Path, count: int, _: int) -> float:
+def _read_json(folder: Path, count: int, _: int) -> tuple[float, float]:
     watch = Stopwatch()
     np.array([json.loads((folder / str(number)).read_bytes()) for number in range(count)], dtype=np.float32)
-    return count / watch.cost().wall
+    return _speed(count, watch)

@@ -23,7 +23,9 @@ _MARK = "result: "
 def environment(home: Path) -> dict[str, str]:
     """Return the environment of a process that neither reads nor writes the user's own files."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMNIMEMORY_", "XDG_"))}
-    return {**kept, "HOME": str(home)}
+    # An installed package is compiled, a checkout need not be: everybody's bytecode is kept, in the same place.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return {**kept, "HOME": str(home), "PYTHONPYCACHEPREFIX": str(home / "bytecode")}
 
 
 def in_child(function: str, home: Path, **arguments: Any) -> Any:

@@ -44,10 +44,12 @@ class Row:
 
 
 def shown(spread: Spread, unit: str = "") -> str:
-    """Return ``median (least-greatest)`` with three digits."""
+    """Return ``median (least-greatest)`` with three digits; a single measurement alone."""
     parts = [
         f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" for value in (spread.median, spread.least, spread.greatest)
     ]
+    if spread.least == spread.greatest:
+        return f"{parts[0]}{unit}"
     return f"{parts[0]}{unit} ({parts[1]}-{parts[2]})"
 
 

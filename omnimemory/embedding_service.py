@@ -6,7 +6,6 @@ embedded again; equal texts in one call are embedded once.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -71,10 +70,14 @@ class EmbeddingService:
 
     async def aembed_text(self, text: str, role: Role = "document") -> Vectors:
         """As :meth:`embed_text`, in a thread, so that the event loop goes on."""
+        import asyncio  # noqa: PLC0415 - 50 ms that only asynchronous callers need, and they have it
+
         return await asyncio.to_thread(self.embed_text, text, role)
 
     async def aembed_batch(self, texts: Sequence[str], role: Role = "document") -> Vectors:
         """As :meth:`embed_batch`, in a thread, so that the event loop goes on."""
+        import asyncio  # noqa: PLC0415 - as above
+
         return await asyncio.to_thread(self.embed_batch, texts, role)
 
     def resolve(self, texts: Sequence[str], role: Role, *, stored: bool = False) -> Embedded:

@@ -159,6 +159,9 @@ def test_another_question_is_a_miss(cache, other):
     cache.put_many("space", "document", 4, ["text"], made(1))
     *scope, text = other
     assert not cache.get_many(*scope, [text])[1].any()
+    cache.put_many(*scope, [text], made(1, scope[2], seed=1))
+    assert np.array_equal(cache.get_many("space", "document", 4, ["text"])[0], made(1))
+    assert np.array_equal(cache.get_many(*scope, [text])[0], made(1, scope[2], seed=1))
 
 
 PARTS = st.text(st.sampled_from("ab\0\1|:"), max_size=5)
@@ -418,6 +421,8 @@ SETTINGS = {
     "not-a-name": (b"\xff\x00", 1),
     "number-as-name": (7, 1),
     "count": ("count", "many"),
+    "no-count": ("count", None),
+    "no-hits": ("hits", None),
     "hits": ("hits", "many"),
 }
 
@@ -467,14 +472,10 @@ def test_an_open_folder_and_file_are_closed_to_others(folder):
     assert stat.S_IMODE((folder / "cache.db").stat().st_mode) == 0o600
 
 
-def link_outside(path: Path) -> None:
-    path.parent.with_name("victim").write_bytes(b"precious")
-    path.symlink_to(path.parent.with_name("victim"))
-
-
-def hard_link_outside(path: Path) -> None:
-    path.parent.with_name("victim").write_bytes(b"precious")
-    os.link(path.parent.with_name("victim"), path)
+def precious(path: Path) -> Path:
+    victim = path.parent.with_name("victim")
+    other_schema(victim, "CREATE TABLE precious (thing)")
+    return victim
 
 
 def other_schema(path: Path, statement: str) -> None:
@@ -488,12 +489,13 @@ BROKEN = {
     "short": lambda path: path.write_bytes(b"SQLite format 3\0"),
     "cut": lambda path: os.truncate(path, path.stat().st_size // 2),
     "header-only": lambda path: os.truncate(path, 16_384),
-    "link": link_outside,
-    "hard-link": hard_link_outside,
+    "link": lambda path: path.symlink_to(precious(path)),
+    "hard-link": lambda path: os.link(precious(path), path),
     "folder": Path.mkdir,
     "fifo": os.mkfifo,
     "other-table": lambda path: other_schema(path, "CREATE TABLE Cache (key, value)"),
     "view": lambda path: other_schema(path, "CREATE VIEW Cache AS SELECT 1 AS key"),
+    "settings-without-names": lambda path: other_schema(path, "CREATE VIEW Settings AS SELECT NULL AS key, 1 AS value"),
     "other-settings": lambda path: other_schema(path, "CREATE TABLE Settings (other)"),
 }
 
@@ -505,6 +507,8 @@ def test_a_broken_file_is_moved_aside_once_and_work_goes_on(folder, warnings_sai
     if breaks not in (BROKEN["cut"], BROKEN["header-only"]):
         path.unlink()
     breaks(path)
+    victim = folder.with_name("victim")
+    before = victim.read_bytes() if victim.exists() else None
     with EmbeddingCache(folder, hot_items=0) as cache:
         cache.get_many(*ARGS, names(200))
         cache.put_many(*ARGS, names(200), made(200, seed=5))
@@ -515,8 +519,7 @@ def test_a_broken_file_is_moved_aside_once_and_work_goes_on(folder, warnings_sai
     assert "damaged" in said
     assert os.path.lexists(folder / "cache.damaged")
     assert {entry.name for entry in folder.iterdir()} == {"cache.db", "cache.damaged"}
-    victim = folder.with_name("victim")
-    assert not victim.exists() or victim.read_bytes() == b"precious"
+    assert before is None or victim.read_bytes() == before
 
 
 def test_an_empty_file_is_a_new_cache(folder, warnings_said):
@@ -716,6 +719,8 @@ def test_the_figures_are_true(folder):
         cache.get_many(*ARGS, ["text 0", "text 1", "unknown"])
     with EmbeddingCache(folder, size_limit=1 << 30) as cache:
         cache.get_many(*ARGS, ["text 0", "unknown"])
+        cache.put_many(*ARGS, names(1), made(1))
+        cache.put_many(*ARGS, names(1), made(1))
         cache.get_many(*ARGS, ["text 0"])
         used = sum(entry.stat().st_size for entry in folder.iterdir())
         assert cache.stats() == {
@@ -817,9 +822,10 @@ cache = EmbeddingCache(Path(sys.argv[1]), hot_items=0)
 scope = ("space", "document", 4)
 vectors = np.arange(12, dtype=np.float32).reshape(3, 4) + 1
 cache.put_many(*scope, ["before"], vectors[:1])
+opened = cache._connection._file
 pid = os.fork()
 if pid == 0:
-    seen = cache.get_many(*scope, ["before"])[1].all()
+    seen = cache.get_many(*scope, ["before"])[1].all() and cache._connection._file is not opened
     cache.put_many(*scope, ["child"], vectors[1:2])
     cache.close()
     os._exit(0 if seen else 3)

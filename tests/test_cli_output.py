@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnimemory.cli.output import flat, format_bytes, print_json, print_record, print_table, shorten, visible
+from omnimemory.cli.output import (
+    flat,
+    format_bytes,
+    format_seconds,
+    print_json,
+    print_record,
+    print_table,
+    shorten,
+    visible,
+)
 from omnimemory.cli.search import place
 from omnimemory.records import Hit
 
@@ -119,6 +128,11 @@ def test_nested_records_become_dotted_names():
 )
 def test_bytes_are_written_as_people_do(number, text):
     assert format_bytes(number) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.0124, "12 ms"), (1.26, "1.3 s"), (119, "119.0 s"), (600, "10 min")])
+def test_times_are_written_as_people_do(seconds, text):
+    assert format_seconds(seconds) == text
 
 
 def hit(text: str, source: str | None, start: int | None = 0, **metadata: object) -> Hit:

@@ -230,7 +230,7 @@ def test_outside_of_home_and_repositories_only_the_folder_itself_counts(home):
         pytest.param("[store]\npath = ''", ["2", "a path"], id="empty path"),
         pytest.param('[store]\npath = "a\\u0000b"', ["2", "a path"], id="NUL in a path"),
         pytest.param("[store]\npath = '~nobody-of-that-name/x'", ["2", "a path"], id="home of nobody"),
-        pytest.param("[chunking]\noverlap = 256", ["2", "chunking.size = 256 (default)"], id="overlap not below size"),
+        pytest.param("[chunking]\noverlap = 128", ["2", "chunking.size = 256 (default)"], id="overlap not below half"),
         pytest.param("[search]\nk = \n", ["2", "not TOML"], id="no value"),
         pytest.param("[search]\nk = 1\nk = 2", ["3", "not TOML"], id="twice"),
         pytest.param("x = [1,\n\n", ["3", "not TOML"], id="never closed"),
@@ -291,8 +291,8 @@ def test_an_unknown_argument_is_an_error(home):
 def test_settings_made_by_hand_are_checked_and_brought_to_their_type(home):
     with pytest.raises(ConfigError, match=r"chunking\.size"):
         Settings(chunking=ChunkingSettings(size=0))
-    with pytest.raises(ConfigError, match="smaller than the size"):
-        replace(Settings(), chunking=ChunkingSettings(size=40, overlap=40))
+    with pytest.raises(ConfigError, match="below half of the size"):
+        replace(Settings(), chunking=ChunkingSettings(size=40, overlap=20))
     assert Settings(documents=DocumentSettings(max_bytes="1k")).documents.max_bytes == 1024
     assert Settings(cache=CacheSettings(path="x")).cache.path == Path("x")
 

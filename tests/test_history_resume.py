@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from omnimemory.errors import ConfigError, SourceError
+from omnimemory.errors import ConfigError
 from omnimemory.sources.history import Cursor, HistoryRead, read_history
 
 KEY = b"key of this store"
@@ -199,156 +196,3 @@ def test_a_digest_of_another_key_is_not_accepted(history):
 def test_keys_of_any_length_are_taken(history):
     digests = {read_history(history, key=key).cursor.digest for key in (b"", b"k", b"k" * 64, b"k" * 65, b"k" * 66)}
     assert len(digests) == 5
-
-
-def test_bytes_that_arrive_while_the_file_is_read_are_read_too_and_looked_at_next_time(history):
-    # What the status said first counts for nothing: the cursor goes by the bytes that were read.
-    from omnimemory.sources.history.reading import read_all
-
-    descriptor = os.open(history, os.O_RDONLY)
-    try:
-        assert read_all(descriptor, history, 2, 100) == b"a\nb\nc\n"
-    finally:
-        os.close(descriptor)
-
-
-def test_a_symbolic_link_to_a_history_is_followed(history, tmp_path):
-    link = tmp_path / "link"
-    link.symlink_to(history)
-    assert commands(read(link)) == ["a", "b", "c"]
-
-
-def make_fifo(path):
-    os.mkfifo(path)
-
-
-def make_loop(path):
-    path.symlink_to(path)
-
-
-def make_sparse(path):
-    with path.open("wb") as file:
-        file.truncate(1 << 30)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        pytest.param(lambda path: None, "does not exist", id="missing"),
-        pytest.param(Path.mkdir, "not a regular file but a directory", id="directory"),
-        pytest.param(make_fifo, "a FIFO", id="fifo_does_not_hang"),
-        pytest.param(make_loop, "cannot be read", id="symlink_loop"),
-        pytest.param(lambda path: path.symlink_to("/dev/zero"), "a character device", id="device"),
-        pytest.param(make_sparse, r"1,073,741,824 bytes.*limit of 268,435,456.*split", id="one_gib_sparse"),
-        pytest.param(lambda path: write(path, "SQLite format 3\0 x"), r"SQLite.*atuin history list", id="sqlite"),
-        pytest.param(lambda path: path.write_text("ls\n", "utf-16"), "UTF-16.*iconv", id="utf_16_with_mark"),
-        pytest.param(lambda path: path.write_text("ls\n", "utf-16-le"), "binary", id="utf_16_without_mark"),
-        pytest.param(lambda path: path.write_bytes(b"\x7fELF\2\1\1" + b"\0" * 99), "binary", id="binary"),
-    ],
-)
-def test_what_is_no_history_is_refused_with_its_reason(tmp_path, make, message):
-    path = tmp_path / "h"
-    make(path)
-    with pytest.raises(SourceError, match=f"(?s)h .*{message}"):
-        read(path)
-
-
-def test_a_path_with_a_nul_byte_is_refused():
-    with pytest.raises(SourceError, match="cannot be read"):
-        read(Path("a\0b"))
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_file_is_refused_with_the_fix(history):
-    history.chmod(0)
-    with pytest.raises(SourceError, match="may not be read by this user"):
-        read(history)
-
-
-def test_the_size_limit_is_exact(history):
-    assert commands(read(history, max_bytes=6)) == ["a", "b", "c"]
-    with pytest.raises(SourceError, match="limit of 5"):
-        read(history, max_bytes=5)
-
-
-def test_a_few_nul_bytes_of_a_power_cut_do_not_make_a_history_binary(tmp_path):
-    path = tmp_path / "h"
-    path.write_bytes(b"git status\n" * 20 + b"\0" * 40 + b"ls\n")
-    assert commands(read(path))[-1] == "ls"
-
-
-def test_no_descriptor_stays_open(history, tmp_path):
-    folder = Path("/proc/self/fd")
-    if not folder.is_dir():
-        pytest.skip("needs /proc")
-    before = len(list(folder.iterdir()))
-    read(history)
-    with pytest.raises(SourceError):
-        read(tmp_path)
-    assert len(list(folder.iterdir())) == before
-
-
-def test_a_cursor_survives_json(history):
-    cursor = read(history).cursor
-    assert Cursor.from_json(json.loads(json.dumps(cursor.to_json()))) == cursor
-
-
-def test_a_cursor_may_stand_among_other_values(history):
-    cursor = read(history).cursor
-    assert Cursor.from_json({**cursor.to_json(), "base": 7}) == cursor
-
-
-VALID = {
-    "version": 1,
-    "shell": "bash",
-    "offset": 6,
-    "count": 3,
-    "digest": "0" * 64,
-    "size": 6,
-    "mtime_ns": 1,
-    "ctime_ns": 1,
-    "inode": 1,
-    "device": 1,
-    "settled": True,
-}
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"version": 2},
-        {"offset": -1},
-        {"offset": 7},
-        {"offset": "6"},
-        {"count": 7},
-        {"count": True},
-        {"count": -1},
-        {"size": None},
-        {"inode": 1.5},
-        {"digest": "0" * 63},
-        {"digest": "G" * 64},
-        {"digest": None},
-        {"settled": 1},
-        {"shell": 5},
-    ],
-    ids=str,
-)
-def test_a_cursor_with_one_wrong_value_is_no_cursor(change):
-    assert Cursor.from_json(VALID) is not None
-    assert Cursor.from_json({**VALID, **change}) is None
-
-
-@given(
-    st.none()
-    | st.text()
-    | st.lists(st.integers())
-    | st.dictionaries(st.sampled_from(sorted(VALID)), st.none() | st.integers() | st.text() | st.lists(st.none()))
-)
-def test_garbage_is_no_cursor(data):
-    assert Cursor.from_json(data) is None
-
-
-def test_a_cursor_of_a_shell_that_is_not_known_any_more_reads_everything_anew(history):
-    cursor = dataclasses.replace(read(history).cursor, shell="tcsh")
-    result = read(history, cursor)
-    assert (result.rewritten, result.shell, commands(result)) == (True, "bash", ["a", "b", "c"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,7 +118,8 @@ def _place(kept: str | None) -> Iterator[tuple[Path, Settings]]:
         try:
             shutil.copytree(samples, folder / "samples", ignore=shutil.ignore_patterns("__*"))
             places = {"store.path": folder / "memory", "cache.path": folder / "cache"}
-            yield folder / "samples", Settings().with_values(places, "the demo")
+            # So few rows are searched exactly, whatever index there is: making one would only be waited for.
+            yield folder / "samples", Settings().with_values({**places, "index.enabled": False}, "the demo")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -167,9 +169,10 @@ def _hit_lines(hit: Hit) -> list[str]:
     score = "-" if hit.score is None else f"{hit.score:.2f}"
     if hit.kind == "commands":
         return [f"{score}  {shorten(hit.text, _WIDTH - 8)}"]
-    heading = str(hit.metadata.get("heading", ""))
-    title = f"{score}  {Path(hit.source or '').name}" + (f"  ({heading})" if heading else "")
-    return [shorten(title, _WIDTH - 2), f"      {shorten(hit.snippet or hit.text, _WIDTH - 8)}"]
+    heading = str(hit.metadata.get("heading", "")).rpartition(" > ")[2]
+    title = f"{Path(hit.source or '').name}, {heading}" if heading else Path(hit.source or "").name
+    text = textwrap.wrap(shorten(hit.snippet or hit.text, 3 * (_WIDTH - 10)), _WIDTH - 8)
+    return [f"{score}  {shorten(title, _WIDTH - 8)}", *(f"      {line}" for line in text)]
 
 
 def _redaction_lines(run: _Run) -> list[str]:

@@ -10,7 +10,7 @@ import click
 
 from omnimemory.cli.opening import current_settings, open_memory
 from omnimemory.cli.options import examples, json_option
-from omnimemory.cli.output import note, print_json, visible, wants_json
+from omnimemory.cli.output import format_seconds, note, print_json, visible, wants_json
 from omnimemory.cli.progress import progress_on_terminal
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def report_lines(report: IngestReport) -> list[str]:
     """Return what one ingest did, in words, a line per subject."""
     names = ("added", "updated", "unchanged", "deleted", "failed", "skipped")
     counts = [f"{getattr(report, name):,} {name}" for name in names if getattr(report, name) or name == "added"]
-    lines = [f"{', '.join(counts)} in {report.seconds:.2f} s"]
+    lines = [f"{', '.join(counts)} in {format_seconds(report.seconds)}"]
     if report.events:
         lines.append(f"{report.events:,} history events")
     lines.append(f"{report.embedded:,} texts embedded, {report.cache_hits:,} taken from the cache")

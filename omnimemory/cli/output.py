@@ -19,6 +19,7 @@ __all__ = [
     "EMPTY",
     "flat",
     "format_bytes",
+    "format_seconds",
     "is_empty",
     "note",
     "print_json",
@@ -128,3 +129,10 @@ def format_bytes(number: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a time as people write it."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

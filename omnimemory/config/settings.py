@@ -80,8 +80,8 @@ class CacheSettings:
 class ChunkingSettings:
     """How documents are cut."""
 
-    size: int = _key(256, "int", "tokens in a chunk", low=8, high=32_768, project=True)
-    overlap: int = _key(32, "int", "tokens a chunk repeats, fewer than size", low=0, high=16_384, project=True)
+    size: int = _key(256, "int", "tokens in a chunk", low=16, high=32_768, project=True)
+    overlap: int = _key(32, "int", "tokens a chunk repeats, below half of size", low=0, high=16_384, project=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +153,11 @@ class Settings:
         parsed = {key: parse_value(key, value, self.origin(key)) for key, value in self.items()}
         for name, part in by_section(parsed).items():
             object.__setattr__(self, name, SECTIONS[name](**part))
-        if self.chunking.overlap >= self.chunking.size:
+        if self.chunking.overlap * 2 >= self.chunking.size:
             at = " and ".join(
                 f"{key} = {self[key]} ({self.origin(key)})" for key in ("chunking.overlap", "chunking.size")
             )
-            raise ConfigError(f"{at}: the overlap must be smaller than the size")
+            raise ConfigError(f"{at}: the overlap must be below half of the size")
 
     def __getitem__(self, key: str) -> Any:
         if key not in SPECS:

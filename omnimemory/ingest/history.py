@@ -149,14 +149,17 @@ def history_changes(
     path, found_shell = locate(target, shell, Path.home(), os.environ)
     uri = path.resolve().as_posix()
     before = _state(store, uri)
-    reading = read_history(path, shell=found_shell, cursor=Cursor.from_json(before), key=store.catalog.key)
+    cursor = Cursor.from_json(before)
+    reading = read_history(path, shell=found_shell, cursor=cursor, key=store.catalog.key)
+    if before and cursor is None:  # a cursor of another version: what is stored cannot be told by position
+        reading = replace(reading, rewritten=True)
     tally.sources += 1
     if reading.oversize:
         reason = f"{reading.oversize} commands longer than {MAX_COMMAND_BYTES:,} bytes were left out"
         tally.failures.append(Failure(uri, reason, error=False))
     if reading.unchanged:
         tally.unchanged += reading.cursor.count
-        if Cursor.from_json(before) != reading.cursor:
+        if cursor != reading.cursor:
             yield NewEvents(store.commands, store.commands, store, uri, before, reading, (), tally)
         return
     entries = list(reading.entries)

@@ -103,7 +103,7 @@
 : 1774358715:0;for f in *.wav; do\
   ffmpeg -i "$f" "${f%.wav}.flac"\
 done
-: 1774358734:0;convert slide.png -resize 50% slide-small.png
+: 1774358734:0;magick slide.png -resize 50% slide-small.png
 : 1774358793:0;pandoc notes.md -o notes.pdf
 : 1774432097:0;cd ~/src/shop
 : 1774432134:0;git pull --rebase

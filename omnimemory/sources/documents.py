@@ -1,10 +1,10 @@
-"""Files and folders to documents: what is there, and what one file says.
+r"""Files and folders to documents: what is there, and what one file says.
 
 :func:`walk` opens no file but the ignore files: each entry costs its share of a directory listing and one ``stat``,
 so a caller that remembers size, time and inode learns for next to nothing that nothing changed. :func:`read` opens
 a file so that it can neither block (a FIFO), nor follow a link, nor exceed its limit (sparse and growing files), and
 notices when the file changed under its hands. Names are kept as they are; a name that is not valid UTF-8 is shown
-with ``\\xNN`` for each foreign byte in the document's ``uri``.
+with ``\xNN`` for each foreign byte in the document's ``uri``.
 """
 
 from __future__ import annotations
@@ -177,7 +177,9 @@ class _Walk:
             if item is not None:
                 yield item
 
-    def _entry(self, entry: os.DirEntry[str], folder: _Folder, names: frozenset[str]) -> Found | Failure | _Folder | None:
+    def _entry(
+        self, entry: os.DirEntry[str], folder: _Folder, names: frozenset[str]
+    ) -> Found | Failure | _Folder | None:
         if entry.name.startswith(".") and not self._limits.hidden:
             return None
         try:

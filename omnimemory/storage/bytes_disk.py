@@ -22,7 +22,7 @@ from typing import Any, Final, NoReturn
 import diskcache
 from diskcache.core import METADATA, MODE_RAW, UNKNOWN
 
-__all__ = ["BUSY_SECONDS", "BytesCache", "BytesDisk", "RefusedRowError"]
+__all__ = ["BUSY_SECONDS", "BytesCache", "BytesDisk", "DamagedFileError", "RefusedRowError"]
 
 PAGE_BYTES: Final = 16_384
 """Fourteen 256-d vectors a page instead of three: a sixth of overhead instead of two fifths."""
@@ -52,6 +52,10 @@ _PRAGMAS: Final = (
     ("secure_delete", 1),
     *((name.removeprefix("sqlite_"), value) for name, value in SETTINGS.items() if name.startswith("sqlite_")),
 )
+
+
+class DamagedFileError(sqlite3.DatabaseError):
+    """The database is not one that this module wrote, or not any more."""
 
 
 class RefusedRowError(OSError):
@@ -112,6 +116,9 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc] # diskcache has no type
         try:
             _forget_unknown_settings(self._con)
             super().__init__(str(path.parent), timeout=BUSY_SECONDS, disk=BytesDisk, **SETTINGS)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            self.disconnect()
+            raise DamagedFileError(f"its settings make no sense: {error}") from error
         except BaseException:
             self.disconnect()
             raise

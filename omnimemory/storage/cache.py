@@ -50,7 +50,7 @@ _INSERT = (
     " VALUES (?, 1, ?, NULL, NULL, 0, NULL, 0, 1, NULL, ?) ON CONFLICT (key, raw) DO UPDATE SET"
     " store_time = excluded.store_time, expire_time = NULL, size = 0, mode = 1, filename = NULL, value = excluded.value"
 )
-_COUNT_UP = "UPDATE Settings SET value = CAST(value AS INTEGER) + ? WHERE key = ?"
+_COUNT_UP = "UPDATE Settings SET value = ifnull(CAST(value AS INTEGER), 0) + ? WHERE key = ?"
 _EVICT = "DELETE FROM Cache WHERE rowid IN (SELECT rowid FROM Cache ORDER BY rowid LIMIT ?)"
 
 
@@ -271,7 +271,9 @@ def _items(file: BytesCache) -> int:
 
 
 def _totals(file: BytesCache) -> tuple[int, int, int]:
-    saved = dict(file.execute("SELECT key, CAST(value AS INTEGER) FROM Settings WHERE key IN ('hits', 'misses')"))
+    saved = dict(
+        file.execute("SELECT key, ifnull(CAST(value AS INTEGER), 0) FROM Settings WHERE key IN ('hits', 'misses')")
+    )
     return _items(file), saved.get("hits", 0), saved.get("misses", 0)
 
 

@@ -61,6 +61,7 @@ class CacheConnection:
                 self._write_after = time.monotonic() + self._retry_seconds
                 if not writes or self._file is None:
                     self._read_after = self._write_after
+                    self._disconnect()
                 self._say("unusable", f"The cache in {self.directory} is not used for now ({error}); work goes on.")
                 return otherwise
 

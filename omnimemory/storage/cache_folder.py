@@ -20,12 +20,11 @@ from typing import Final, NamedTuple
 from diskcache.core import DBNAME
 
 from omnimemory.errors import StoreBusyError, StoreError
-from omnimemory.storage.bytes_disk import BUSY_SECONDS, BytesCache
+from omnimemory.storage.bytes_disk import BUSY_SECONDS, BytesCache, DamagedFileError
 
 __all__ = [
     "FILE_ERRORS",
     "Damage",
-    "NotOurFileError",
     "cache_file",
     "damaged_file",
     "is_damage",
@@ -56,10 +55,6 @@ class Damage(NamedTuple):
 
     reason: str
     moved: Path
-
-
-class NotOurFileError(sqlite3.DatabaseError):
-    """Where the database should be lies something that must not be opened."""
 
 
 def cache_file(directory: Path) -> Path:
@@ -102,7 +97,7 @@ def set_aside(directory: Path, inode: int, error: BaseException) -> Damage | Non
 
 def is_damage(error: BaseException) -> bool:
     """Whether an error says that the file is broken, rather than that it cannot be had right now."""
-    if isinstance(error, NotOurFileError | UnicodeDecodeError):
+    if isinstance(error, DamagedFileError | UnicodeDecodeError):
         return True
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF not in _UNAVAILABLE
@@ -115,7 +110,7 @@ def _opened(directory: Path) -> BytesCache:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     info = path.lstat()
     if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1 or info.st_uid != os.geteuid():
-        raise NotOurFileError(f"{path} is a link, not a file, or not this user's")
+        raise DamagedFileError(f"{path} is a link, not a file, or not this user's")
     if info.st_mode & 0o077:
         path.chmod(0o600)
     return BytesCache(path)

@@ -15,7 +15,7 @@ import numpy as np
 
 from omnimemory.records import Event
 from omnimemory.storage.catalog import Catalog, Collection
-from omnimemory.storage.items import Item, Payload
+from omnimemory.storage.items import NEWEST, Item, Payload
 from omnimemory.storage.keyword import index_text, search_fts
 
 __all__ = ["CommandTable", "command_id"]
@@ -97,12 +97,12 @@ class CommandTable:
 
     # -- reading
 
-    def payload(self, after: int, limit: int) -> Payload | None:
+    def payload(self, after: int, limit: int, upto: int = NEWEST) -> Payload | None:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
         rows = self._catalog.rows(
             "SELECT v.row, c.command_id, c.text, v.vector FROM vectors v JOIN commands c ON c.id = v.item "
-            "WHERE v.collection_id = ? AND v.row > ? ORDER BY v.row LIMIT ?",
-            (self.collection.id, after, limit),
+            "WHERE v.collection_id = ? AND v.row > ? AND v.row <= ? ORDER BY v.row LIMIT ?",
+            (self.collection.id, after, upto, limit),
         )
         if not rows:
             return None
@@ -140,7 +140,7 @@ class CommandTable:
 
     def keyword(self, query: str, k: int) -> list[tuple[int, float]]:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
-        return search_fts(self._catalog.connection(), "commands_fts", query, k)
+        return search_fts(self._catalog, "commands_fts", query, k)
 
     def column(self, key: str) -> tuple[str, tuple[Any, ...]]:
         """See :class:`~omnimemory.storage.items.ItemTable`."""

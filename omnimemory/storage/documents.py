@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from omnimemory.storage.catalog import Catalog, Collection
-from omnimemory.storage.items import Item, Payload
+from omnimemory.storage.items import NEWEST, Item, Payload
 from omnimemory.storage.keyword import index_text, search_fts
 from omnimemory.storage.vectors import delete_vectors, note_updates
 
-__all__ = ["DocumentTable", "NewChunk", "StoredChunk", "StoredSource", "json_path"]
+__all__ = ["DocumentTable", "NewChunk", "StoredChunk", "StoredSource"]
 
 _PART = 500
 _TEXT_WEIGHT, _HEADING_WEIGHT = 1.0, 0.5
@@ -55,9 +55,9 @@ class StoredChunk:
     metadata: str
 
 
-def json_path(key: str) -> str:
-    """Return the SQLite JSON path of a top-level key, whatever characters it has."""
-    return f"$.{json.dumps(key, ensure_ascii=False)}"
+def _as_json(metadata: dict[str, Any]) -> str:
+    # allow_nan: SQLite could not read it back, and one such row would fail every filter.
+    return json.dumps(metadata, ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
 def _marks(part: Sequence[Any]) -> str:
@@ -114,7 +114,7 @@ class DocumentTable:
         """Store chunks and their keywords; return their rows, in order. ``pending``: their vectors come later."""
         rows = []
         for chunk in chunks:
-            metadata = json.dumps(chunk.metadata, ensure_ascii=False, sort_keys=True)
+            metadata = _as_json(chunk.metadata)
             made = sql.execute(
                 "INSERT INTO chunks (chunk_id, source_id, start_char, end_char, text, heading, metadata, pending) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",
@@ -134,29 +134,33 @@ class DocumentTable:
         """Take over new offsets and metadata of chunks whose text is the same; return how many differed."""
         moved, renamed = [], []
         for old, new in changes:
-            metadata = json.dumps(new.metadata, ensure_ascii=False, sort_keys=True)
-            if (old.heading, old.metadata) != (new.heading, metadata):
-                renamed.append((old, new, metadata))
+            if (old.heading, old.metadata) != (new.heading, _as_json(new.metadata)):
+                renamed.append((old, new))
             elif (old.start, old.end) != (new.start, new.end):
                 moved.append((new.start, new.end, old.row))
         sql.executemany("UPDATE chunks SET start_char = ?, end_char = ? WHERE id = ?", moved)
-        for old, new, metadata in renamed:
-            self._rename(sql, old, new, metadata)
+        for old, new in renamed:
+            self._rename(sql, old.row, new)
         if renamed:
             sql.execute("UPDATE collections SET updates = updates + 1 WHERE id = ?", (self.collection.id,))
-            note_updates(sql, self.collection, (old.id for old, _, _ in renamed))
+            note_updates(sql, self.collection, (old.id for old, _ in renamed))
         return len(moved) + len(renamed)
 
-    def _rename(self, sql: sqlite3.Connection, old: StoredChunk, new: NewChunk, metadata: str) -> None:
-        if old.heading != new.heading:
-            self._forget_keywords(sql, [(old.row, old.heading, new.text)])
+    def _rename(self, sql: sqlite3.Connection, row: int, new: NewChunk) -> None:
+        # Read again, inside the transaction: another process may have renamed or deleted it since it was looked up.
+        stored = sql.execute("SELECT heading, text FROM chunks WHERE id = ?", (row,)).fetchone()
+        if stored is None:
+            return
+        heading, text = stored
+        if heading != new.heading:
+            self._forget_keywords(sql, [(row, heading, text)])
             sql.execute(
                 "INSERT INTO chunks_fts (rowid, heading, text) VALUES (?, ?, ?)",
-                (old.row, index_text(new.heading), index_text(new.text)),
+                (row, index_text(new.heading), index_text(text)),
             )
         sql.execute(
             "UPDATE chunks SET start_char = ?, end_char = ?, heading = ?, metadata = ? WHERE id = ?",
-            (new.start, new.end, new.heading, metadata, old.row),
+            (new.start, new.end, new.heading, _as_json(new.metadata), row),
         )
 
     def delete(self, sql: sqlite3.Connection, rows: Sequence[int]) -> None:
@@ -185,13 +189,13 @@ class DocumentTable:
 
     # -- ItemTable
 
-    def payload(self, after: int, limit: int) -> Payload | None:
+    def payload(self, after: int, limit: int, upto: int = NEWEST) -> Payload | None:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
         rows = self._catalog.rows(
             "SELECT v.row, c.chunk_id, c.text, s.uri, c.heading, c.metadata, v.vector FROM vectors v "
             "JOIN chunks c ON c.id = v.item JOIN sources s ON s.id = c.source_id "
-            "WHERE v.collection_id = ? AND v.row > ? ORDER BY v.row LIMIT ?",
-            (self.collection.id, after, limit),
+            "WHERE v.collection_id = ? AND v.row > ? AND v.row <= ? ORDER BY v.row LIMIT ?",
+            (self.collection.id, after, upto, limit),
         )
         if not rows:
             return None
@@ -240,20 +244,22 @@ class DocumentTable:
 
     def keyword(self, query: str, k: int) -> list[tuple[int, float]]:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
-        return search_fts(self._catalog.connection(), "chunks_fts", query, k, (_HEADING_WEIGHT, _TEXT_WEIGHT))
+        return search_fts(self._catalog, "chunks_fts", query, k, (_HEADING_WEIGHT, _TEXT_WEIGHT))
 
     def column(self, key: str) -> tuple[str, tuple[Any, ...]]:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
         tables = "vectors v JOIN chunks c ON c.id = v.item JOIN sources s ON s.id = c.source_id"
         where = "WHERE v.collection_id = ? ORDER BY v.row"
-        path = json_path(key)
-        kind, value = "json_type(c.metadata, ?)", "json_extract(c.metadata, ?)"
+        name, kind, value = f'$."{key}"', "json_type(c.metadata, ?)", "json_extract(c.metadata, ?)"
+        if json.dumps(key, ensure_ascii=False) != f'"{key}"':  # a JSON path cannot hold every sign; this is slower
+            name = key
+            kind, value = (f"(SELECT {field} FROM json_each(c.metadata) WHERE key = ?)" for field in ("type", "value"))
         own = {"source": "s.uri", "heading": "nullif(c.heading, '')"}.get(key)
         if own:  # a caller's own metadata of that name wins, as it does in the index
             kind, value = f"coalesce({kind}, iif({own} IS NULL, NULL, 'text'))", f"coalesce({value}, {own})"
         return (
             f"SELECT v.row, {kind}, {value} FROM {tables} {where}",
-            (path, path, self.collection.id),
+            (name, name, self.collection.id),
         )
 
     def stamp(self) -> tuple[int, ...]:

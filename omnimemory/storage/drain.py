@@ -35,13 +35,18 @@ def item_tables(catalog: Catalog) -> list[ItemTable]:
 
 
 def drain(catalog: Catalog, index: ChromaIndex, generation: int, batch_size: int) -> int:
-    """Bring everything that is pending for a generation into its index; return how many rows were written."""
+    """Bring what was committed before this call into a generation's index; return how many rows were written.
+
+    Both kinds of news are taken as they were at one moment. An item may be deleted and come back under the
+    same id while this runs: were its new row added before its deletion is applied, the index would lose it.
+    """
     generations = Generations(catalog)
     written = 0
     for table in item_tables(catalog):
-        written += _apply_changes(generations, table, index, generation)
+        last_change, last_row = generations.ends(generation, table.collection)
+        written += _apply_changes(generations, table, index, generation, last_change)
         row = generations.drained(generation, table.collection)
-        while payload := table.payload(row, batch_size):
+        while payload := table.payload(row, batch_size, last_row):
             index.add(table.collection, payload)
             row = payload.row
             generations.mark_drained(generation, table.collection, row)
@@ -49,15 +54,14 @@ def drain(catalog: Catalog, index: ChromaIndex, generation: int, batch_size: int
     return written
 
 
-def _apply_changes(generations: Generations, table: ItemTable, index: ChromaIndex, generation: int) -> int:
+def _apply_changes(generations: Generations, table: ItemTable, index: ChromaIndex, generation: int, upto: int) -> int:
     done = 0
-    while changes := generations.changes(generation, table.collection, 1000):
+    while changes := generations.changes(generation, table.collection, upto, 1000):
         deleted = [public for _, public, operation in changes if operation == "delete"]
-        if deleted:
-            index.delete(table.collection, deleted)
         touched = [public for _, public, operation in changes if operation == "update"]
+        tombstones = index.delete(table.collection, deleted) if deleted else 0
         if touched:
             index.update(table.collection, table.metadata_of(touched))
-        generations.forget_changes(generation, table.collection, changes[-1][0], tombstones=len(deleted))
+        generations.forget_changes(generation, table.collection, changes[-1][0], tombstones=tombstones)
         done += len(changes)
     return done

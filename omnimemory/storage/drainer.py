@@ -2,97 +2,128 @@
 
 A process and not a thread, for two reasons that were measured: chromadb holds Python's global lock while
 it adds, so a thread would stop the embedding it is meant to overlap with; and damaged index files make it
-segfault, which must not take the caller along. The parent writes a line for each commit; the end of its
-input, also when the parent is killed, means "finish and close".
+segfault, which must not take the caller along. The parent writes a line for each commit, and one that says
+"finish and close"; the end of the input, as when the parent is killed, means the same.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from omnimemory.errors import OmniMemoryError
+from omnimemory.errors import IndexDamagedError, OmniMemoryError
 from omnimemory.storage.catalog import Catalog
 from omnimemory.storage.drain import DrainOptions, drain
 from omnimemory.storage.lock import IndexLock
-from omnimemory.storage.rebuild import open_index, rebuild, worn
+from omnimemory.storage.rebuild import child_environment, open_index, python_child, rebuild, worn
 
 __all__ = ["Drainer", "main"]
 
 BUSY = 75
+_COMMITTED, _FINISH = b"\n", b"finish\n"
 
 
 class Drainer:
     """The child process that drains while the parent goes on."""
 
     def __init__(self, store: Path, options: DrainOptions) -> None:
-        package_root = str(Path(__file__).resolve().parents[2])
-        inherited = os.environ.get("PYTHONPATH")
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([package_root, *([inherited] if inherited else [])]),
-        }
-        # -P: a module lying in the working directory must not be imported in place of the real one.
         # A session of its own: Ctrl-C reaches the parent only, which lets the child finish its batch.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "omnimemory.storage.drainer", str(store), json.dumps(asdict(options))],
+            python_child("omnimemory.storage.drainer", str(store), json.dumps(asdict(options))),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=environment,
+            bufsize=0,
+            cwd=store,
+            env=child_environment(),
             start_new_session=True,
         )
+        assert self._process.stdin is not None
+        self._input = self._process.stdin
+        os.set_blocking(self._input.fileno(), False)
 
     def nudge(self) -> None:
         """Tell the child that something was committed."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it stopped already; finish() tells why
+        # A full pipe holds plenty of such lines already; a broken one means it stopped, and finish() tells why.
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):
+            self._input.write(_COMMITTED)
 
     def finish(self) -> str | None:
-        """Wait until everything is in the index; return why it is not, or ``None``."""
+        """Wait until everything is in the index; return why it is not, or ``None``.
+
+        When another process holds the index, that one drains: no reason to complain.
+        """
+        os.set_blocking(self._input.fileno(), True)
+        with contextlib.suppress(BrokenPipeError):
+            # Said in words, because a forked copy of this process may keep the pipe open beyond our closing it.
+            self._input.write(_FINISH)
         _, complaint = self._process.communicate()
-        if self._process.returncode in (0, BUSY):
-            return None
         lines = complaint.decode("utf-8", "replace").strip().splitlines()
+        if self._process.returncode == 0 or (self._process.returncode == BUSY and not lines):
+            return None
         return lines[-1] if lines else f"the index process ended with code {self._process.returncode}"
 
 
 def main(arguments: list[str]) -> int:
-    """Drain the store named by the first argument until the input ends."""
+    """Drain the store named by the first argument until told to finish."""
     os.umask(0o077)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     store, options = Path(arguments[0]), DrainOptions(**json.loads(arguments[1]))
     lock = IndexLock(store / "index.lock")
     if not lock.acquire(timeout=2.0):
         return BUSY
-    catalog = Catalog(store / "catalog.sqlite3")
     try:
-        index, generation = open_index(store, catalog, options)
+        catalog = Catalog(store / "catalog.sqlite3")
         try:
-            drain(catalog, index, generation, options.batch_size)
-            while sys.stdin.buffer.readline():
-                drain(catalog, index, generation, options.batch_size)
-            drain(catalog, index, generation, options.batch_size)
+            _drain_all(store, catalog, options)
         finally:
-            index.close()
-        if worn(catalog):
-            rebuild(store, catalog, options)
+            catalog.close()
     except OmniMemoryError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(" ".join(str(error).split()))
         return error.exit_code
     finally:
-        catalog.close()
         lock.release()
     return 0
+
+
+def _drain_all(store: Path, catalog: Catalog, options: DrainOptions) -> None:
+    news = _news()
+    try:
+        _drain_until_told(store, catalog, options, news)
+    except IndexDamagedError:
+        # It was fit to be opened and broke all the same: make it anew, and let a second failure count.
+        rebuild(store, catalog, options)
+        _drain_until_told(store, catalog, options, news)
+    if worn(catalog):
+        rebuild(store, catalog, options)
+
+
+def _news() -> Iterator[None]:
+    """Yield for each line of the parent, and no more once it said "finish"."""
+    for line in sys.stdin.buffer:
+        yield
+        if line == _FINISH:
+            return
+
+
+def _drain_until_told(store: Path, catalog: Catalog, options: DrainOptions, news: Iterator[None]) -> None:
+    index, generation = open_index(store, catalog, options)
+    try:
+        drain(catalog, index, generation, options.batch_size)
+        for _ in news:
+            drain(catalog, index, generation, options.batch_size)
+        drain(catalog, index, generation, options.batch_size)
+        index.close()
+    except BaseException:
+        index.abandon()  # without the manifest that would call the folder sound
+        raise
 
 
 if __name__ == "__main__":

@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnimemory.storage.catalog import Catalog, Collection
-from omnimemory.storage.vectors import read_vectors
+from omnimemory.storage.vectors import cosines, read_vectors
 from omnimemory.storage.where import Column, Mask, column_of, match
 
 __all__ = ["ExactIndex", "Snapshot", "best"]
 
 ColumnQuery = tuple[str, tuple[Any, ...]]
+_ROUNDING = 1e-5
+"""More than a float32 dot product of unit vectors can be wrong by, at any dimension in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +39,15 @@ class Snapshot:
         return len(self.items)
 
 
-def best(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Return the positions of the k highest scores, best first; ties by position."""
-    if k < len(scores):
-        # argpartition alone would break ties by chance: take all that reach the k-th score.
-        edge = np.partition(scores, len(scores) - k)[len(scores) - k]
-        chosen = np.flatnonzero(scores >= edge)
+def best(scores: NDArray[np.float32], allowed: NDArray[np.int64] | None, k: int, margin: float) -> NDArray[np.int64]:
+    """Return the positions that may be among the k highest of the allowed scores, give or take ``margin``."""
+    candidates = scores if allowed is None else scores[allowed]
+    if k < len(candidates):
+        edge = np.partition(candidates, len(candidates) - k)[len(candidates) - k]
+        chosen = np.flatnonzero(candidates >= edge - margin)
     else:
-        chosen = np.arange(len(scores))
-    order = np.lexsort((chosen, -scores[chosen]))
-    return chosen[order[:k]].astype(np.int64)
+        chosen = np.arange(len(candidates))
+    return chosen if allowed is None else allowed[chosen]
 
 
 class ExactIndex:
@@ -64,11 +65,6 @@ class ExactIndex:
         self._columns: dict[str, Column] = {}
         self._columns_at: tuple[int, ...] = ()
 
-    @property
-    def loaded(self) -> bool:
-        """Whether vectors are in memory."""
-        return self._size > 0
-
     def snapshot(self) -> Snapshot:
         """Return the collection as it is now in the catalog."""
         with self._lock:
@@ -77,17 +73,17 @@ class ExactIndex:
     def search(
         self, query: NDArray[np.float32], k: int, mask: Mask | None = None, snapshot: Snapshot | None = None
     ) -> tuple[list[int], list[float]]:
-        """Return the k items nearest to ``query`` (dim,) and their cosines, best first."""
+        """Return the k items nearest to ``query`` (dim,) and their cosines, best first, ties by item."""
         now = self.snapshot() if snapshot is None else snapshot
         if not len(now) or k <= 0:
             return [], []
-        scores = now.vectors @ query
-        if mask is None:
-            chosen = best(scores, k)
-        else:
-            allowed = np.flatnonzero(mask)
-            chosen = allowed[best(scores[allowed], k)]
-        return now.items[chosen].tolist(), scores[chosen].tolist()
+        # The matrix product rounds differently from row to row, so it only chooses who is scored again.
+        margin = _ROUNDING * float(np.linalg.norm(query))
+        allowed = None if mask is None else np.flatnonzero(mask)
+        chosen = best(now.vectors @ query, allowed, k, margin)
+        scores = cosines(now.vectors, query, chosen)
+        order = np.lexsort((now.items[chosen], -scores))[:k]
+        return now.items[chosen[order]].tolist(), scores[order].tolist()
 
     def mask(self, where: Mapping[str, Any], stamp: tuple[int, ...], query: Any) -> tuple[Snapshot, Mask]:
         """Return a snapshot and which of its rows match ``where``.

@@ -56,12 +56,21 @@ class Generations:
                 (generation, collection.id, row),
             )
 
-    def changes(self, generation: int, collection: Collection, limit: int) -> list[tuple[int, str, str]]:
-        """Return the oldest deletions and updates the generation has not applied: (number, item id, operation)."""
+    def ends(self, generation: int, collection: Collection) -> tuple[int, int]:
+        """Return the newest change and the newest vector row of one moment, as bounds for a drain."""
+        change, row = self._catalog.rows(
+            "SELECT (SELECT max(id) FROM index_changes WHERE generation_id = ? AND collection_id = ?), "
+            "(SELECT max(row) FROM vectors WHERE collection_id = ?)",
+            (generation, collection.id, collection.id),
+        )[0]
+        return int(change or 0), int(row or 0)
+
+    def changes(self, generation: int, collection: Collection, upto: int, limit: int) -> list[tuple[int, str, str]]:
+        """Return the oldest deletions and updates up to number ``upto``: (number, item id, operation)."""
         return self._catalog.rows(
             "SELECT id, item_id, operation FROM index_changes WHERE generation_id = ? AND collection_id = ? "
-            "ORDER BY id LIMIT ?",
-            (generation, collection.id, limit),
+            "AND id <= ? ORDER BY id LIMIT ?",
+            (generation, collection.id, upto, limit),
         )
 
     def forget_changes(self, generation: int, collection: Collection, upto: int, *, tombstones: int) -> None:

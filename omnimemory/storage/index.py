@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnimemory.errors import IndexDamagedError
+from omnimemory.errors import IndexDamagedError, StoreError
 from omnimemory.storage.catalog import Collection
 from omnimemory.storage.items import Payload
 
@@ -64,20 +64,22 @@ class ChromaIndex:
     """
 
     def __init__(self, directory: Path, *, ef_search: int = 200, documents: bool = True) -> None:
-        import chromadb  # noqa: PLC0415 - 1.3 s: only who needs the index pays
-        from chromadb.config import Settings  # noqa: PLC0415 - as above
-
         self.directory = directory
         self._documents = documents
         self._configuration: Any = {"hnsw": {"space": "cosine", "ef_search": ef_search, "sync_threshold": 10_000}}
         self._handles: dict[str, Any] = {}
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        chromadb, settings = _chromadb()
+        for folder in (directory.parent, directory):  # parents=True would leave the upper one readable for all
+            folder.mkdir(exist_ok=True, mode=0o700)
         (directory / MANIFEST).unlink(missing_ok=True)  # from here to a clean close the folder is not to be trusted
         with _index_errors(directory):
-            # _env_file: chromadb would otherwise read settings from a .env in the working directory.
-            settings = Settings(anonymized_telemetry=False, _env_file=None)  # type: ignore[call-arg]  # pydantic's
             self._client: Any = chromadb.PersistentClient(str(directory), settings=settings)
-            self._limit = int(self._client.get_max_batch_size())
+        try:
+            with _index_errors(directory):
+                self._limit = int(self._client.get_max_batch_size())
+        except BaseException:
+            self.abandon()
+            raise
 
     def _collection(self, collection: Collection) -> Any:
         if collection.name not in self._handles:
@@ -105,18 +107,23 @@ class ChromaIndex:
                     metadatas=payload.metadatas[part],
                 )
 
-    def delete(self, collection: Collection, ids: Sequence[str]) -> None:
-        """Delete ids; unknown ones are left out."""
+    def delete(self, collection: Collection, ids: Sequence[str]) -> int:
+        """Delete ids; unknown ones are left out. Return how many were there: HNSW keeps their places for ever."""
+        found = 0
         with _index_errors(self.directory):
             handle = self._collection(collection)
             for start in range(0, len(ids), self._limit):
-                handle.delete(ids=list(ids[start : start + self._limit]))
+                known = handle.get(ids=list(ids[start : start + self._limit]), include=[])["ids"]
+                if known:
+                    handle.delete(ids=known)
+                found += len(known)
+        return found
 
     def update(self, collection: Collection, metadatas: Mapping[str, Mapping[str, Any]]) -> None:
         """Replace the metadata of ids, without touching their vectors."""
         with _index_errors(self.directory):
             handle = self._collection(collection)
-            old = handle.get(ids=list(metadatas), include=["metadatas"])
+            old = handle.get(ids=list(metadatas), include=["metadatas"]) if metadatas else {"ids": []}
             ids = old["ids"]
             if not ids:
                 return
@@ -136,6 +143,12 @@ class ChromaIndex:
             )
         return list(found["ids"][0]), [1.0 - float(distance) for distance in found["distances"][0]]
 
+    def vectors(self, collection: Collection, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Return the unit vectors that the index holds for these ids; unknown ones are absent."""
+        with _index_errors(self.directory):
+            found = self._collection(collection).get(ids=list(ids), include=["embeddings"])
+            return dict(zip(found["ids"], np.asarray(found["embeddings"], dtype=np.float32), strict=True))
+
     def count(self, collection: Collection) -> int:
         """Return how many items the index says it holds (its metadata: no proof of health)."""
         with _index_errors(self.directory):
@@ -144,7 +157,8 @@ class ChromaIndex:
     def abandon(self) -> None:
         """Close the client of a folder that failed, without the manifest that would call it sound."""
         self._handles.clear()
-        with contextlib.suppress(Exception):  # it failed before: whatever it says now adds nothing
+        # It failed before: whatever it says now adds nothing.
+        with contextlib.suppress(IndexDamagedError), _index_errors(self.directory):
             self._client.close()
 
     def close(self) -> None:
@@ -164,8 +178,26 @@ class ChromaIndex:
         draft.replace(self.directory / MANIFEST)
 
 
+def _chromadb() -> tuple[Any, Any]:
+    """Import chromadb and make settings that only this module decides about.
+
+    chromadb builds settings of its own while it is imported, from the environment and from ``./.env``,
+    whatever project that belongs to.
+    """
+    try:
+        import chromadb  # noqa: PLC0415 - 1.3 s: only who needs the index pays
+        from chromadb.config import Settings  # noqa: PLC0415 - as above
+    except Exception as error:
+        raise StoreError(
+            f"chromadb cannot be imported ({type(error).__name__}: {error}). It reads a file .env in the working "
+            "directory: try another directory. Searches are answered from the catalog meanwhile."
+        ) from error
+    # model_construct: neither variables (CHROMA_API_IMPL could send everything to a server) nor .env are asked.
+    return chromadb, Settings.model_construct(anonymized_telemetry=False)
+
+
 class _index_errors:  # noqa: N801 - reads as what it is: a context manager
-    """Turn whatever Chroma raises into :class:`IndexDamagedError`."""
+    """Turn whatever Chroma raises into :class:`IndexDamagedError`, also the panics of its Rust core."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -174,8 +206,9 @@ class _index_errors:  # noqa: N801 - reads as what it is: a context manager
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, IndexDamagedError):
-            raise IndexDamagedError(
-                f"The index in {self._directory} failed ({type(error).__name__}: {error}). Searches are answered from "
-                "the catalog, and the index is rebuilt from it at the next ingest."
-            ) from error
+        if error is None or isinstance(error, IndexDamagedError | KeyboardInterrupt | SystemExit | GeneratorExit):
+            return
+        raise IndexDamagedError(
+            f"The index in {self._directory} failed ({type(error).__name__}: {error}). Searches are answered from "
+            "the catalog, and the index is rebuilt from it at the next ingest."
+        ) from error

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from omnimemory.storage.catalog import Collection
 
-__all__ = ["Item", "ItemTable", "Payload"]
+__all__ = ["NEWEST", "Item", "ItemTable", "Payload"]
+
+NEWEST = 2**63 - 1
+"""A vector row above all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,8 @@ class ItemTable(Protocol):
 
     collection: Collection
 
-    def payload(self, after: int, limit: int) -> Payload | None:
-        """Return up to ``limit`` items whose vectors are newer than row ``after``; ``None`` if there are none."""
+    def payload(self, after: int, limit: int, upto: int = NEWEST) -> Payload | None:
+        """Return up to ``limit`` items with vector rows above ``after`` and up to ``upto``; ``None`` if none are."""
         ...
 
     def metadata_of(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:

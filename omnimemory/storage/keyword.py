@@ -9,8 +9,10 @@ neither letter nor digit raised recall@10 from .21 (split at white space) to .52
 from __future__ import annotations
 
 import re
-import sqlite3
+import unicodedata
 from collections.abc import Iterable, Sequence
+
+from omnimemory.storage.catalog import Catalog
 
 __all__ = ["index_text", "match_expression", "search_fts"]
 
@@ -18,7 +20,8 @@ __all__ = ["index_text", "match_expression", "search_fts"]
 _UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
 _CAMEL = re.compile(r"\b[a-z]+(?:[A-Z][a-z]+)+\b|\b(?:[A-Z][a-z]+){2,}\b")
 _HUMP = re.compile(r"[A-Z]?[a-z]+")
-_WORD = re.compile(r"\w+", re.UNICODE)
+_WORD = re.compile("[\\w\u0300-\u036f]+")  # FTS5 keeps these marks with their letter, Python's \w does not
+_MOST_WORDS = 512  # a question of a whole page is a question still; what comes after adds time, not sense
 
 STOP_WORDS = frozenset(
     {
@@ -101,27 +104,29 @@ def index_text(text: str) -> str:
 
 
 def match_expression(query: str) -> str:
-    """Return the FTS5 expression for a question: any of its words, common ones only if there are no others."""
-    words: list[str] = []
-    for word in _WORD.findall(query.replace("_", " ").casefold()):
-        runs = _UNSPACED.findall(word)
-        words.extend(pair for run in runs for pair in _pairs(run))
-        words.extend(part for part in _UNSPACED.split(word) if part)
-    telling = [word for word in words if word not in STOP_WORDS]
-    return " OR ".join(f'"{word}"' for word in dict.fromkeys(telling or words))
+    """Return the FTS5 expression for a question: any of its words, common ones only if there are no others.
+
+    Words are handed to FTS5 as they are written, because it must fold them exactly as it folded the text.
+    """
+    text = unicodedata.normalize("NFC", query)
+    words = [pair for run in _UNSPACED.findall(text) for pair in _pairs(run)]
+    words.extend(_WORD.findall(_UNSPACED.sub(" ", text).replace("_", " ")))
+    distinct = list({word.casefold(): word for word in words}.values())[:_MOST_WORDS]
+    telling = [word for word in distinct if word.casefold() not in STOP_WORDS]
+    return " OR ".join(f'"{word}"' for word in telling or distinct)
 
 
 def search_fts(
-    sql: sqlite3.Connection, table: str, query: str, k: int, weights: Sequence[float] = ()
+    catalog: Catalog, table: str, query: str, k: int, weights: Sequence[float] = ()
 ) -> list[tuple[int, float]]:
     """Return the (row id, BM25) of the k best matches, best first; a higher BM25 is better here."""
     expression = match_expression(query)
     if not expression or k <= 0:
         return []
     arguments = "".join(f", {weight}" for weight in weights)
-    rows = sql.execute(
+    rows = catalog.rows(
         f"SELECT rowid, -bm25({table}{arguments}) AS score FROM {table} WHERE {table} MATCH ? "
-        "ORDER BY score DESC LIMIT ?",
+        "ORDER BY score DESC, rowid LIMIT ?",
         (expression, k),
     )
     return [(int(row), float(score)) for row, score in rows]

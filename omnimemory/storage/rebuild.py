@@ -11,42 +11,55 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
+
+import numpy as np
 
 from omnimemory.errors import IndexDamagedError
 from omnimemory.storage.catalog import Catalog
 from omnimemory.storage.drain import DrainOptions, drain, item_tables
 from omnimemory.storage.generations import Generations
 from omnimemory.storage.index import ChromaIndex, is_clean
+from omnimemory.storage.items import ItemTable
 from omnimemory.storage.vectors import vectors_of
 
-__all__ = ["main", "open_index", "rebuild", "trusted", "worn"]
+__all__ = ["child_environment", "main", "open_index", "python_child", "rebuild", "trusted", "worn"]
 
 WORN_SHARE = 0.2
 WORN_ROWS = 1000
-_SAMPLE = 32
+_SAMPLE = 64
 _PROBE_SECONDS = 300
 
 
 def rebuild(store: Path, catalog: Catalog, options: DrainOptions) -> int:
     """Make a new generation from the catalog, switch to it, remove the others; return its number.
 
-    The caller holds the index lock and has no index open.
+    The caller holds the index lock and has no index open. When it fails, everything is as it was before.
     """
     generations = Generations(catalog)
     generation = generations.begin()
     directory = generations.directory(store, generation)
-    shutil.rmtree(directory, ignore_errors=True)
-    index = ChromaIndex(directory, ef_search=options.ef_search, documents=options.documents)
     try:
-        drain(catalog, index, generation, options.batch_size)
-    finally:
-        index.close()
+        _fill(directory, catalog, generation, options)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)  # half an index would fill the disk for nothing
+        raise
     generations.activate(generation)
     for other in directory.parent.iterdir():
         if other != directory and other.is_dir():
             shutil.rmtree(other, ignore_errors=True)
     return generation
+
+
+def _fill(directory: Path, catalog: Catalog, generation: int, options: DrainOptions) -> None:
+    index = ChromaIndex(directory, ef_search=options.ef_search, documents=options.documents)
+    try:
+        drain(catalog, index, generation, options.batch_size)
+        index.close()
+    except BaseException:
+        index.abandon()
+        raise
 
 
 def worn(catalog: Catalog) -> bool:
@@ -63,11 +76,11 @@ def trusted(store: Path, catalog: Catalog, generation: int) -> bool:
         return False
     if is_clean(directory):
         return True
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     try:
         probe = subprocess.run(
-            [sys.executable, "-P", "-m", "omnimemory.storage.rebuild", str(store), str(generation)],
-            env=environment,
+            python_child("omnimemory.storage.rebuild", str(store), str(generation)),
+            env=child_environment(),
+            cwd=store,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -77,6 +90,25 @@ def trusted(store: Path, catalog: Catalog, generation: int) -> bool:
     except subprocess.TimeoutExpired:
         return False
     return probe.returncode == 0
+
+
+def python_child(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of this package in another process of the same Python.
+
+    To be started in the store's directory: chromadb reads a ``.env`` where it is imported.
+    """
+    # -P: a module lying in the working directory must not be imported in place of the real one.
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def child_environment() -> dict[str, str]:
+    """Return an environment in which such a child imports the same package as this process."""
+    root = str(Path(__file__).resolve().parents[2])
+    paths = [path for path in (os.environ.get("PYTHONPATH"),) if path]
+    # An installed package is found anyway, and its folder must not come before the standard library.
+    if root not in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        paths.insert(0, root)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def open_index(store: Path, catalog: Catalog, options: DrainOptions) -> tuple[ChromaIndex, int]:
@@ -101,25 +133,13 @@ def main(arguments: list[str]) -> int:
     """Question a generation: exit code 0 when what it took is there and finds itself."""
     store, generation = Path(arguments[0]), int(arguments[1])
     catalog = Catalog(store / "catalog.sqlite3")
-    generations = Generations(catalog)
     try:
-        index = ChromaIndex(generations.directory(store, generation))
-        for table in item_tables(catalog):
-            drained = generations.drained(generation, table.collection)
-            rows = catalog.rows(
-                "SELECT item FROM vectors WHERE collection_id = ? AND row <= ? ORDER BY random() LIMIT ?",
-                (table.collection.id, drained, _SAMPLE),
-            )
-            if not rows:
-                continue
-            items = table.items([row for (row,) in rows])
-            vectors = vectors_of(catalog, table.collection, list(items))
-            for row, vector in vectors.items():
-                _, scores = index.query(table.collection, vector, 1)
-                # Equal texts have equal vectors, so the nearest may be a twin: what counts is that it is as near.
-                if not scores or scores[0] < 0.999:
-                    sys.stderr.write(f"{items[row].id} is not found\n")
-                    return 1
+        index = ChromaIndex(Generations(catalog).directory(store, generation))
+        complaints = [_question(catalog, index, generation, table) for table in item_tables(catalog)]
+        if any(complaints):
+            index.abandon()
+            sys.stderr.write("\n".join(filter(None, complaints)) + "\n")
+            return 1
         index.close()
     except IndexDamagedError as error:
         sys.stderr.write(f"{error}\n")
@@ -127,6 +147,31 @@ def main(arguments: list[str]) -> int:
     finally:
         catalog.close()
     return 0
+
+
+def _question(catalog: Catalog, index: ChromaIndex, generation: int, table: ItemTable) -> str | None:
+    """Return what is wrong with a collection, or ``None``.
+
+    Counts show lost rows, the vectors of a sample show lost or garbled HNSW files, searching for them shows a
+    lost graph. The last is only a share: HNSW does not find every outlier of a sound index either.
+    """
+    name, drained = table.collection.name, Generations(catalog).drained(generation, table.collection)
+    held = "FROM vectors WHERE collection_id = ? AND row <= ?"
+    bounds = (table.collection.id, drained)
+    expected = int(catalog.value(f"SELECT count(*) {held}", bounds))
+    if not expected:
+        return None
+    if index.count(table.collection) < expected:
+        return f"{name}: fewer than {expected} items are left"
+    rows = catalog.rows(f"SELECT item {held} ORDER BY random() LIMIT ?", (*bounds, _SAMPLE))
+    items = table.items([row for (row,) in rows])
+    vectors = {items[row].id: vector for row, vector in vectors_of(catalog, table.collection, list(items)).items()}
+    stored = index.vectors(table.collection, list(vectors))
+    if any(public not in stored or not np.allclose(stored[public], vectors[public], atol=1e-3) for public in vectors):
+        return f"{name}: a vector is lost or garbled"
+    # Equal texts have equal vectors, so the nearest may be a twin: what counts is that it is as near.
+    found = sum(max(index.query(table.collection, vector, 1)[1], default=0.0) > 0.999 for vector in vectors.values())
+    return f"{name}: {found} of {len(vectors)} vectors are found" if found < len(vectors) / 2 else None
 
 
 if __name__ == "__main__":

@@ -9,48 +9,33 @@ catalog, and the holder drains it.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import sys
 import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omnimemory.errors import ConfigError, IndexDamagedError, SpaceMismatchError, StoreError
-from omnimemory.storage.catalog import Catalog
+from omnimemory.errors import IndexDamagedError, SpaceMismatchError, StoreError
+from omnimemory.storage.catalog import Catalog, Collection
 from omnimemory.storage.commands import CommandTable
 from omnimemory.storage.documents import DocumentTable
-from omnimemory.storage.drain import DrainOptions, drain
-from omnimemory.storage.drainer import Drainer
 from omnimemory.storage.exact import ExactIndex
 from omnimemory.storage.generations import Generations
-from omnimemory.storage.index import ChromaIndex
+from omnimemory.storage.index_session import Found, IndexSession, StoreOptions
 from omnimemory.storage.items import ItemTable
-from omnimemory.storage.lock import IndexLock
-from omnimemory.storage.rebuild import open_index, rebuild
-from omnimemory.storage.vectors import read_vectors, rows_above, vectors_of
+from omnimemory.storage.vectors import cosines, read_vectors, rows_above, vectors_of
 from omnimemory.storage.where import check_where
 
 __all__ = ["Nearest", "Store", "StoreOptions", "open_store"]
 
-_CHILD_ROWS = 512
 _TAIL_ROWS = 4096
 _EXTRA = 32
-
-
-@dataclass(frozen=True, slots=True)
-class StoreOptions:
-    """How a store reads and writes its index; see :class:`~omnimemory.config.Settings`."""
-
-    drain: DrainOptions = field(default_factory=DrainOptions)
-    index: bool = True
-    exact_rows: int = 20_000
-    idle_seconds: float = 30.0
+_WRONG = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +57,11 @@ class Store:
     def __init__(self, path: Path, options: StoreOptions, *, fingerprint: str, model: str, dim: int) -> None:
         self.path = path
         self.options = options
-        self._lock = threading.RLock()
-        self._index_lock = IndexLock(path / "index.lock")
-        self._index: ChromaIndex | None = None
-        self._generation = 0
-        self._drainer: Drainer | None = None
-        self._large_searches = 0
-        self._opening: threading.Thread | None = None
-        self._keeper: threading.Thread | None = None
-        self._last_use = 0.0
-        self._closing = threading.Event()
         self.catalog = _open_catalog(path)
         try:
-            collections = {
-                name: self.catalog.ensure_collection(name, fingerprint=fingerprint, model=model, dim=dim)
-                for name in ("documents", "commands")
-            }
-            for collection in collections.values():
-                _check_space(path, collection.model, collection.fingerprint, model, fingerprint)
-            self.documents = DocumentTable(self.catalog, collections["documents"])
-            self.commands = CommandTable(self.catalog, collections["commands"])
+            # One after the other, checked at once: of two processes that make a store with two models, one loses.
+            self.documents = DocumentTable(self.catalog, self._collection("documents", fingerprint, model, dim))
+            self.commands = CommandTable(self.catalog, self._collection("commands", fingerprint, model, dim))
         except BaseException:
             self.catalog.close()
             raise
@@ -99,6 +69,12 @@ class Store:
         self.generations = Generations(self.catalog)
         self._exact = {kind: ExactIndex(self.catalog, table.collection) for kind, table in self.tables.items()}
         self._sizes: dict[str, tuple[tuple[int, int], int]] = {}
+        self._session = IndexSession(path, self.catalog, options)
+
+    def _collection(self, name: str, fingerprint: str, model: str, dim: int) -> Collection:
+        found = self.catalog.ensure_collection(name, fingerprint=fingerprint, model=model, dim=dim)
+        _check_space(self.path, found, model, fingerprint)
+        return found
 
     # -- reading
 
@@ -113,13 +89,13 @@ class Store:
         size = self._size(kind)
         if size <= self.options.exact_rows:
             return self._answer_exactly(kind, query, k, f"{size} vectors, exact up to {self.options.exact_rows}")
-        why_not = self._want_index()
+        why_not = self._session.why_closed()
         if why_not:
             return self._answer_exactly(kind, query, k, why_not)
         try:
             return self._ask_index(kind, query, k)
         except IndexDamagedError as error:
-            self._drop_index()
+            self._session.drop()
             return self._answer_exactly(kind, query, k, str(error))
 
     def matching(self, kind: str, where: Mapping[str, Any]) -> set[int]:
@@ -132,7 +108,9 @@ class Store:
     def scores(self, kind: str, query: NDArray[np.float32], rows: list[int]) -> dict[int, float]:
         """Return the cosine of ``query`` with each of these rows that has a vector."""
         vectors = vectors_of(self.catalog, self.tables[kind].collection, rows)
-        return {row: float(vector @ query) for row, vector in vectors.items()}
+        if not vectors:
+            return {}
+        return dict(zip(vectors, cosines(np.stack(list(vectors.values())), query).tolist(), strict=True))
 
     def _answer_exactly(self, kind: str, query: NDArray[np.float32], k: int, reason: str) -> Nearest:
         rows, scores = self._exact[kind].search(query, k)
@@ -151,29 +129,40 @@ class Store:
 
     def _ask_index(self, kind: str, query: NDArray[np.float32], k: int) -> Nearest:
         table = self.tables[kind]
-        with self._lock:
-            index, generation = self._index, self._generation
-            if index is None:
-                return self._answer_exactly(kind, query, k, "the index was closed meanwhile")
-            self._last_use = time.monotonic()
-            drained = self.generations.drained(generation, table.collection)
-            tail = rows_above(self.catalog, table.collection, drained)
-            if tail > _TAIL_ROWS:
-                return self._answer_exactly(kind, query, k, f"{tail} vectors are not in the index yet")
-            ids, claimed = index.query(table.collection, query, min(k + _EXTRA, max(1, self._size(kind) - tail)))
-        rows_by_id = table.rows_of(ids)
-        rows = [rows_by_id[public] for public in ids if public in rows_by_id]
-        scored = self.scores(kind, query, rows)
-        for public, claim in zip(ids, claimed, strict=True):
-            row = rows_by_id.get(public)
-            if row in scored and abs(scored[row] - claim) > 1e-3 and self._is_drained(table, row, drained):
-                raise IndexDamagedError("the index gave a wrong distance: it is damaged and will be rebuilt")
+        size = self._size(kind)
+        found = self._session.query(table, query, min(k, size) + _EXTRA)
+        if isinstance(found, str):
+            return self._answer_exactly(kind, query, k, found)
+        tail = rows_above(self.catalog, table.collection, found.drained)
+        if tail > _TAIL_ROWS:
+            return self._answer_exactly(kind, query, k, f"{tail} vectors are not in the index yet")
+        scored = self._verified(kind, query, found)
+        if len(scored) < min(k, size - tail):
+            # Deleted items that the index still holds took the places, or HNSW did not reach enough.
+            return self._answer_exactly(kind, query, k, f"the index gave only {len(scored)} living hits")
         if tail:
-            for _, items, vectors in read_vectors(self.catalog, table.collection, drained):
-                scored.update(zip(items.tolist(), (vectors @ query).tolist(), strict=True))
+            scored.update(self._tail(kind, query, found.drained))
         order = sorted(scored, key=lambda row: (-scored[row], row))[:k]
-        reason = f"index generation {generation}" + (f", {tail} newer vectors exactly" if tail else "")
+        reason = f"index generation {found.generation}" + (f", {tail} newer vectors exactly" if tail else "")
         return Nearest(order, [scored[row] for row in order], "chroma", reason)
+
+    def _verified(self, kind: str, query: NDArray[np.float32], found: Found) -> dict[int, float]:
+        """Return the true cosines of what the index found and the catalog still has."""
+        table = self.tables[kind]
+        rows_by_id = table.rows_of(found.ids)
+        scored = self.scores(kind, query, list(rows_by_id.values()))
+        for public, claim in zip(found.ids, found.claims, strict=True):
+            row = rows_by_id.get(public)
+            if row in scored and abs(scored[row] - claim) > _WRONG and self._is_drained(table, row, found.drained):
+                raise IndexDamagedError("the index gave a wrong distance: it is damaged and will be rebuilt")
+        return scored
+
+    def _tail(self, kind: str, query: NDArray[np.float32], drained: int) -> dict[int, float]:
+        """Return the cosines of everything the index has not taken yet."""
+        scored: dict[int, float] = {}
+        for _, items, vectors in read_vectors(self.catalog, self.tables[kind].collection, drained):
+            scored.update(zip(items.tolist(), cosines(vectors, query).tolist(), strict=True))
+        return scored
 
     def _is_drained(self, table: ItemTable, item: int, drained: int) -> bool:
         row = self.catalog.value(
@@ -181,141 +170,26 @@ class Store:
         )
         return row is not None and row <= drained
 
-    # -- the index's life
+    # -- the index
 
     def warm(self) -> str | None:
-        """Open the index now, so that no later search waits for it; return why it is not open, or ``None``."""
-        if not self.options.index:
-            return "the index is switched off (index.enabled)"
-        with self._lock:
-            if self._index is not None:
-                return None
-            if self._closing.is_set():
-                return "the store is being closed"
-            if self._drainer is not None:
-                self.drain()
-            if not self._index_lock.acquire():
-                return f"the index is in use by process {self._index_lock.holder()}"
-            try:
-                self._index, self._generation = open_index(self.path, self.catalog, self.options.drain)
-                drain(self.catalog, self._index, self._generation, self.options.drain.batch_size)
-                for table in self.tables.values():
-                    self._index.count(table.collection)
-            except IndexDamagedError as error:
-                self._drop_index()
-                return str(error)
-            except BaseException:
-                self._drop_index()
-                raise
-            self._last_use = time.monotonic()
-            if self._keeper is None or not self._keeper.is_alive():
-                self._keeper = threading.Thread(target=self._keep, name="omnimemory-index", daemon=True)
-                self._keeper.start()
-        return None
-
-    def _want_index(self) -> str | None:
-        """Return why a large search cannot use the index, or ``None`` if it can.
-
-        Opening costs seconds, so a process that searches once never pays it: the second large search
-        opens the index beside the exact answers, at once only where chromadb is imported anyway.
-        """
-        if self._index is not None:
-            return None
-        if not self.options.index:
-            return "the index is switched off (index.enabled)"
-        self._large_searches += 1
-        if "chromadb" in sys.modules and self._opening is None:
-            return self.warm()
-        if self._large_searches < 2:
-            return "the index is not open; the first search does not wait for it"
-        with self._lock:
-            if self._opening is None or not self._opening.is_alive():
-                self._opening = threading.Thread(target=self.warm, name="omnimemory-warm", daemon=True)
-                self._opening.start()
-        return "the index is being opened"
-
-    def _keep(self) -> None:
-        """While the index is open: drain what other processes committed, and close it when idle."""
-        while not self._closing.wait(1.0):
-            with self._lock:
-                if self._index is None:
-                    return
-                try:
-                    if self.generations.waiting():
-                        drain(self.catalog, self._index, self._generation, self.options.drain.batch_size)
-                    if time.monotonic() - self._last_use >= self.options.idle_seconds:
-                        self._close_index()
-                        return
-                except (StoreError, OSError):
-                    self._drop_index()
-                    return
-
-    def _close_index(self) -> None:
-        with self._lock:
-            index, self._index = self._index, None
-            try:
-                if index is not None:
-                    index.close()
-            finally:
-                self._index_lock.release()
-
-    def _drop_index(self) -> None:
-        """Let go of an index that failed, without the manifest that would call it sound."""
-        with self._lock:
-            index, self._index = self._index, None
-            if index is not None:
-                index.abandon()
-            self._index_lock.release()
-
-    # -- writing
+        """Open the index now, so that no later search is without it; return why it is not open, or ``None``."""
+        return self._session.warm()
 
     def committed(self) -> None:
         """Say that a batch was committed: once enough is pending, a child process starts to drain it."""
-        with self._lock:
-            if not self.options.index:
-                return
-            if self._drainer is None:
-                if self.generations.waiting() < _CHILD_ROWS:
-                    return
-                self._close_index()
-                self._drainer = Drainer(self.path, self.options.drain)
-            self._drainer.nudge()
+        self._session.committed()
 
     def drain(self) -> str | None:
-        """Bring everything pending into the index; return why that was not possible, or ``None``.
-
-        When another process holds the index, its holder drains what is pending; that is no failure.
-        """
-        with self._lock:
-            if not self.options.index:
-                return None
-            if self._drainer is None and not self.generations.waiting():
-                return None
-            if self._drainer is None and self._index is not None:
-                try:
-                    drain(self.catalog, self._index, self._generation, self.options.drain.batch_size)
-                except IndexDamagedError as error:
-                    self._drop_index()
-                    return str(error)
-                return None
-            drainer, self._drainer = self._drainer or Drainer(self.path, self.options.drain), None
-        return drainer.finish()
+        """Bring everything pending into the index, unless its holder does; return why that failed, or ``None``."""
+        return self._session.drain()
 
     def rebuild(self) -> int:
         """Make the index anew from the catalog, without embedding anything; return its generation.
 
-        Raises :class:`StoreError` while another process has the index open.
+        Raises :class:`StoreBusyError` while another process has the index open.
         """
-        if not self.options.index:
-            raise ConfigError("The index is switched off (index.enabled): there is nothing to rebuild.")
-        with self._lock:
-            self._close_index()
-            if not self._index_lock.acquire(timeout=5.0):
-                raise StoreError(f"The index is in use by process {self._index_lock.holder()}; close it and try again.")
-            try:
-                return rebuild(self.path, self.catalog, self.options.drain)
-            finally:
-                self._index_lock.release()
+        return self._session.rebuild()
 
     # -- the whole
 
@@ -342,23 +216,18 @@ class Store:
                 "enabled": self.options.index,
                 "generation": self.generations.active(),
                 "waiting": self.generations.waiting() if self.options.index else 0,
-                "open": self._index is not None,
-                "holder": self._index_lock.holder(),
+                "open": self._session.is_open,
+                "holder": self._session.holder(),
             },
-            "bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
+            "bytes": _bytes_under(self.path),
         }
 
     def close(self) -> None:
         """Finish draining, close the index and the catalog."""
-        self._closing.set()
-        for thread in (self._opening, self._keeper):
-            if thread is not None and thread is not threading.current_thread():
-                thread.join()
-        with self._lock:
-            if self._drainer is not None or self._index is not None:
-                self.drain()
-            self._close_index()
-        self.catalog.close()
+        try:
+            self._session.close()
+        finally:
+            self.catalog.close()
 
 
 def _open_catalog(path: Path) -> Catalog:
@@ -377,16 +246,26 @@ def _open_catalog(path: Path) -> Catalog:
     return Catalog(file)
 
 
-def _check_space(path: Path, stored: str, stored_fingerprint: str, model: str, fingerprint: str) -> None:
-    if stored_fingerprint != fingerprint:
+def _check_space(path: Path, stored: Collection, model: str, fingerprint: str) -> None:
+    if stored.fingerprint != fingerprint:
         raise SpaceMismatchError(
-            f"{path} holds vectors of {stored}, not of {model}: distances between the two mean nothing. "
+            f"{path} holds vectors of {stored.model}, not of {model}: distances between the two mean nothing. "
             f"Open it with the model it was made with, or choose another store with --store."
         )
 
 
+def _bytes_under(path: Path) -> int:
+    size = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # SQLite's and Chroma's files come and go
+                size += Path(folder, name).stat().st_size
+    return size
+
+
 _OPEN: dict[tuple[int, Path], tuple[Store, int]] = {}
 _OPEN_LOCK = threading.Lock()
+os.register_at_fork(before=_OPEN_LOCK.acquire, after_in_parent=_OPEN_LOCK.release, after_in_child=_OPEN_LOCK.release)
 
 
 class open_store:  # noqa: N801 - used like the function it stands for
@@ -404,8 +283,7 @@ class open_store:  # noqa: N801 - used like the function it stands for
             if found is None:
                 found = Store(self._path, options, fingerprint=fingerprint, model=model, dim=dim)
             else:
-                stored = found.documents.collection
-                _check_space(self._path, stored.model, stored.fingerprint, model, fingerprint)
+                _check_space(self._path, found.documents.collection, model, fingerprint)
             _OPEN[self._key] = (found, users + 1)
         self.store = found
 

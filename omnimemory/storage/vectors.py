@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from omnimemory.errors import InvalidVectorError
 from omnimemory.storage.catalog import Catalog, Collection
 
-__all__ = ["delete_vectors", "insert_vectors", "note_updates", "read_vectors", "rows_above", "vectors_of"]
+__all__ = ["cosines", "delete_vectors", "insert_vectors", "note_updates", "read_vectors", "rows_above", "vectors_of"]
 
 _READ = 4096
+_SCORE = 1024
 
 
 def insert_vectors(
@@ -29,6 +30,8 @@ def insert_vectors(
     Raises :class:`InvalidVectorError` for another shape or numbers that are not finite.
     """
     rows = np.ascontiguousarray(vectors, dtype=np.float32)
+    if not len(rows):
+        return
     if rows.ndim != 2 or rows.shape[1] != collection.dim or not np.isfinite(rows).all():
         raise InvalidVectorError(
             f"The collection {collection.name!r} takes finite vectors of {collection.dim} dimensions, "
@@ -97,4 +100,21 @@ def vectors_of(catalog: Catalog, collection: Collection, items: Sequence[int]) -
             (collection.id, *part),
         ):
             found[item] = np.frombuffer(blob, dtype=np.float32)
+    return found
+
+
+def cosines(
+    vectors: NDArray[np.float32], query: NDArray[np.float32], positions: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """Return the cosines of ``query`` (dim,) with the unit vectors at these positions, or with all of them.
+
+    The same vector has the same cosine wherever it stands, which a matrix product does not promise: whoever
+    answers, exact search or Chroma, scores its hits here, and equal texts are equally near.
+    """
+    count = len(vectors) if positions is None else len(positions)
+    found = np.empty(count, dtype=np.float64)
+    exact = query.astype(np.float64)
+    for start in range(0, count, _SCORE):
+        part = slice(start, start + _SCORE)
+        found[part] = (vectors[part if positions is None else positions[part]] * exact).sum(axis=1)
     return found

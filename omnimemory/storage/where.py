@@ -2,12 +2,14 @@
 
 The meaning is Chroma's, checked against chromadb 1.5.9 by a test: integers and floats compare by value,
 booleans and strings only with their own kind, ``$ne``, ``$nin`` and ``$not_contains`` also match records
-that lack the key. Plain dictionaries with several keys, and several operators on one key, mean "and"
-(Chroma itself refuses both).
+that lack the key. Plain dictionaries with several keys, several operators on one key, and lists of several
+kinds mean what they say (Chroma itself refuses them). One difference is on purpose: numbers compare
+exactly, where Chroma cuts a float to an integer before it compares it with one (it finds 1 for ``1.5``).
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ _ORDER: dict[str, Comparison] = {
 }
 _NEGATED = {"$ne": "$eq", "$nin": "$in", "$not_contains": "$contains"}
 _OPERATORS = {"$eq", "$in", "$contains", *_ORDER, *_NEGATED}
+_DEEPEST = 100
+_SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 _EXAMPLE = 'For example {"topic": "api"}, {"year": {"$gte": 2024}} or {"$or": [{"a": 1}, {"b": 2}]}.'
 
 
@@ -60,17 +64,19 @@ def column_of(values: Iterable[tuple[str | None, Any]], decode: Callable[[str], 
     for row, (kind, value) in enumerate(pairs):
         if kind == "text":
             codes[row] = strings.setdefault(value, len(strings))
+        elif kind == "real" or isinstance(value, float):  # SQLite reads an integer beyond 64 bits as a float
+            kinds[row], reals[row] = _REAL, value
         elif kind in ("integer", "true", "false"):
             integers[row] = value
-        elif kind == "real":
-            reals[row] = value
         elif kind == "array":
             lists[row] = decode(value)
     return Column(kinds, integers, reals, codes, strings, lists)
 
 
-def check_where(where: Mapping[str, Any]) -> None:
+def check_where(where: Mapping[str, Any], depth: int = 0) -> None:
     """Raise :class:`ConfigError` for a filter that is not one, saying what is wrong with it."""
+    if depth > _DEEPEST:
+        raise ConfigError(f"The filter is nested more than {_DEEPEST} levels deep. Put its parts into one $and or $or.")
     if not isinstance(where, Mapping) or not where:
         raise ConfigError(f"A filter is a non-empty dictionary, got {where!r}. {_EXAMPLE}")
     for key, condition in where.items():
@@ -78,7 +84,7 @@ def check_where(where: Mapping[str, Any]) -> None:
             if not isinstance(condition, list) or not condition:
                 raise ConfigError(f"{key} takes a list of filters, got {condition!r}. {_EXAMPLE}")
             for part in condition:
-                check_where(part)
+                check_where(part, depth + 1)
         elif not isinstance(key, str) or key.startswith("$"):
             raise ConfigError(f"A filter has no operator {key!r} at its top: only $and and $or. {_EXAMPLE}")
         else:
@@ -97,14 +103,16 @@ def _check_condition(key: str, condition: Mapping[str, Any]) -> None:
             if not isinstance(operand, list) or not operand or not all(_scalar(v) for v in operand):
                 raise ConfigError(f"{name} on {key!r} takes a non-empty list of values, got {operand!r}.")
         elif name in _ORDER:
-            if isinstance(operand, bool) or not isinstance(operand, int | float):
-                raise ConfigError(f"{name} on {key!r} compares numbers, got {operand!r}.")
+            if isinstance(operand, str | bool) or not _scalar(operand):
+                raise ConfigError(f"{name} on {key!r} compares finite numbers of 64 bits, got {operand!r}.")
         elif not _scalar(operand):
-            raise ConfigError(f"{name} on {key!r} takes a string, number or boolean, got {operand!r}.")
+            raise ConfigError(f"{name} on {key!r} takes a text, boolean or finite number of 64 bits, got {operand!r}.")
 
 
 def _scalar(value: Any) -> bool:
-    return isinstance(value, str | bool | int | float)
+    if isinstance(value, int):
+        return _SMALLEST <= value <= _LARGEST
+    return isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
 
 
 def match(where: Mapping[str, Any], column: Callable[[str], Column], rows: int) -> Mask:
@@ -150,9 +158,21 @@ def _equal(column: Column, value: Any) -> Mask:
 
 
 def _numbers(column: Column, compare: Comparison, value: float) -> Mask:
-    integers = (column.kinds == _INTEGER) & compare(column.integers, value)
-    reals = (column.kinds == _REAL) & compare(column.reals, value)
+    # A whole number compares with integers as an integer: as floats, neighbours beyond 2**53 would be equal.
+    whole = int(value) if float(value).is_integer() else value
+    integers = (column.kinds == _INTEGER) & compare(column.integers, whole)
+    reals = (column.kinds == _REAL) & _compare_reals(column.reals, compare, value)
     return np.asarray(integers | reals, dtype=np.bool_)
+
+
+def _compare_reals(reals: NDArray[np.float64], compare: Comparison, value: float) -> Any:
+    near = float(value)
+    if near == value:  # Python compares an integer with a float exactly
+        return compare(reals, near)
+    if compare is operator.eq:
+        return np.zeros(len(reals), dtype=np.bool_)
+    above = reals >= near if near > value else reals > near
+    return above if compare in (operator.gt, operator.ge) else ~above
 
 
 def _contains(column: Column, value: Any) -> Mask:

@@ -83,4 +83,4 @@ def _reader(name: str, text: str) -> Callable[[str, str], Document]:
     language = language_of(name, text)
     if language is not None:
         return lambda uri, source: read_code(uri, source, language)
-    return lambda uri, source: Document(uri, source)
+    return Document

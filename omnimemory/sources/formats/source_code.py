@@ -61,7 +61,8 @@ _FUNCTION = r"(?:function[ \t]*\*?|class|interface|enum|namespace|type)"
 _ARROW = r"(?:async[ \t]*)?(?:function\b|\([^()\n]{0,200}\)[^=\n]{0,80}=>|[\w$]{1,80}[ \t]*=>)"
 _SCRIPT = rf"""
     ^([ \t]*) (?:export[ \t]+)?(?:default[ \t]+)? {_WORDS}
-    (?: {_FUNCTION} [ \t]+ ([\w$]{{1,80}}) | (?:const|let|var)[ \t]+ ([\w$]{{1,80}}) [ \t]*(?::[^=\n]{{1,80}})?=[ \t]*{_ARROW} )"""
+    (?: {_FUNCTION} [ \t]+ ([\w$]{{1,80}})
+      | (?:const|let|var)[ \t]+ ([\w$]{{1,80}}) [ \t]*(?::[^=\n]{{1,80}})?=[ \t]*{_ARROW} )"""
 _JAVA = rf"""
     ^([ \t]*) (?:@\w{{1,40}}[ \t]+)? {_WORDS}
     (?: (?:class|interface|enum|record|struct|object|trait|protocol|extension|namespace)[ \t]+ (\w{{1,80}})
@@ -73,7 +74,8 @@ _C = r"""
       | (?!(?:if|for|while|switch|return|else|do|sizeof|case|typedef|using|extern)\b)
         (?:[A-Za-z_][\w:<>,*&~]{0,80}[ \t*&]+){0,6} ([A-Za-z_~][\w:~]{0,80}) [ \t]*\([^;\n]{0,300}$ )"""
 _RUST = r"""
-    ^([ \t]*) (?:pub(?:\([^)\n]{0,40}\))?[ \t]+)? (?:(?:default|const|async|unsafe|extern[ \t]+"[^"\n]{0,20}")[ \t]+){0,4}
+    ^([ \t]*) (?:pub(?:\([^)\n]{0,40}\))?[ \t]+)?
+    (?:(?:default|const|async|unsafe|extern[ \t]+"[^"\n]{0,20}")[ \t]+){0,4}
     (?: (?:fn|struct|enum|trait|union|mod|macro_rules!)[ \t]+ (\w{1,80}) | (impl\b[^{\n]{1,120}) )"""
 _DEFINITIONS = {
     "python": r"^([ \t]*) (?:async[ \t]+)?(?:def|class)[ \t]+ (\w{1,80})",

@@ -33,13 +33,13 @@ _TOKEN = re.compile(
 # Marks of structure inside the text: control characters, which HTML forbids and which are removed from it first.
 _LINE, _BLOCK, _PRE, _OPEN, _CLOSE, _CELL, _BULLET = "\1\2\3\4\5\6\7"
 _CONTROLS = re.compile("[\0-\x08\x0b\x0e-\x1f]")
-_MARK_OF = {
-    **dict.fromkeys("div dt dd tr figcaption caption legend summary option address center".split(), _LINE),
-    **dict.fromkeys("p ul ol dl table blockquote section article aside main figure hr details".split(), _BLOCK),
-    **dict.fromkeys("fieldset form header footer hgroup".split(), _BLOCK),
-}
-_SKIPPED = frozenset("nav header footer button dialog select noscript template svg".split())
-_HEADINGS = frozenset("h1 h2 h3 h4 h5 h6".split())
+_LINES = "div dt dd tr figcaption caption legend summary option address center"
+_BLOCKS = """
+    p ul ol dl table blockquote section article aside main figure hr details fieldset form header footer hgroup
+"""
+_MARK_OF = {**dict.fromkeys(_LINES.split(), _LINE), **dict.fromkeys(_BLOCKS.split(), _BLOCK)}
+_SKIPPED = frozenset({"nav", "header", "footer", "button", "dialog", "select", "noscript", "template", "svg"})
+_HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 _HANDLED = frozenset({*_MARK_OF, *_SKIPPED, *_HEADINGS, "a", "br", "li", "pre", "td", "th"})
 _ROLE = re.compile(r"\brole\s*=\s*[\"']?main\b", re.IGNORECASE)
 _RUN = re.compile(f"[ {_CELL}]*[{_LINE}{_BLOCK}{_BULLET}{_CELL}][ {_LINE}{_BLOCK}{_BULLET}{_CELL}]*")
@@ -50,17 +50,16 @@ _TEXT = re.compile(r"[^\s\1-\7]")
 def read_html(uri: str, text: str) -> Document:
     """Return the readable text of an HTML page, its title as metadata, and its headings."""
     page = _Page()
-    position = 0
     source = _CONTROLS.sub("", text)
-    for token in _TOKEN.finditer(source):
-        page.parts.append(source[position : token.start()])
-        position = token.end()
-        name = token["name"]
-        if name:
-            page.tag(name.lower(), token["attributes"], closing=bool(token["end"]))
-        elif not page.title and (token["raw"] or "").lower() == "title":
-            page.title = " ".join(unescape(token["content"] or "").split())[:_TITLE]
-    page.parts.append(source[position:])
+    # Splitting yields the text before each token and the token's five groups: far faster than match objects.
+    pieces = iter([*_TOKEN.split(source), *[None] * 5])
+    for before, end, name, attributes, raw, content in zip(*[pieces] * 6, strict=True):
+        if before:
+            page.parts.append(before)
+        if name is not None:
+            page.tag(name.lower(), attributes, closing=end == "/")
+        elif raw is not None and not page.title and raw.lower() == "title":
+            page.title = " ".join(unescape(content or "").split())[:_TITLE]
     body, headings = _finished(page.chosen())
     return Document(uri, body, "html", headings, {"title": page.title} if page.title else {})
 
@@ -92,20 +91,22 @@ class _Page:
     parts: list[str] = field(default_factory=list)
     title: str = ""
     pre: int = 0
+    heading: bool = False
     skipped: _Region | None = None
     main: _Region | None = None
     articles: list[_Region] = field(default_factory=list)
 
     def tag(self, name: str, attributes: str, *, closing: bool) -> None:
-        if name not in _HANDLED:
+        if name not in _HANDLED or (name == "a" and not self.skipped and "headerlink" not in attributes):
             return
         is_main = not closing and (name == "main" or ("role" in attributes and _ROLE.search(attributes) is not None))
         if self.skipped and not is_main:
             self._skip(name, closing=closing)
             return
         self.skipped = None  # a page whose text is inside its header: nothing was to be skipped
-        self._track(name, is_main=is_main, closing=closing)
-        if not closing and self._is_skipped(name, attributes):
+        if is_main or name == "article" or (self.main and name == self.main.name):
+            self._track(name, is_main=is_main, closing=closing)
+        if not closing and self._is_skipped(name):
             self.skipped = _Region(name, len(self.parts))
         else:
             self._mark(name, closing=closing)
@@ -129,9 +130,9 @@ class _Page:
         elif is_main:
             self.main = _Region(name, here)
 
-    def _is_skipped(self, name: str, attributes: str) -> bool:
+    def _is_skipped(self, name: str) -> bool:
         if name == "a":
-            return "headerlink" in attributes  # the paragraph sign behind the headings of many manuals
+            return True  # a "headerlink": the paragraph sign behind the headings of many manuals
         if name not in _SKIPPED:
             return False
         inside = (self.main and self.main.is_open) or (self.articles and self.articles[-1].is_open)
@@ -141,7 +142,8 @@ class _Page:
         if name in _MARK_OF:
             self.parts.append(_MARK_OF[name])
         elif name in _HEADINGS:
-            self.parts.append(_CLOSE + _BLOCK if closing else f"{_CLOSE}{_BLOCK}{_OPEN}{name[1]}")
+            self.parts.append(_CLOSE * self.heading + _BLOCK + ("" if closing else _OPEN + name[1]))
+            self.heading = not closing
         elif name == "pre":
             was, self.pre = self.pre, max(0, self.pre + (-1 if closing else 1))
             if 0 in (was, self.pre) and was != self.pre:
@@ -190,7 +192,7 @@ def _broken(run: re.Match[str]) -> str:
     """Return what a run of marks means: a new cell, line, list item or paragraph."""
     marks = run[0]
     if _BULLET in marks:
-        return ("\n\n- " if _BLOCK in marks[: marks.index(_BULLET)] else "\n- ")
+        return "\n\n- " if _BLOCK in marks[: marks.index(_BULLET)] else "\n- "
     if _CELL in marks:
         return "\n" if _LINE in marks else " | "
     return "\n\n" if _BLOCK in marks else "\n"

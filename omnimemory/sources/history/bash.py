@@ -70,8 +70,10 @@ def _block(data: bytes, where: tuple[int, int, int], when: float | None, *, comp
     opened, body, end = where
     if opened == end:
         return
-    # A boundary without a timestamp lies inside a block that was too long for one command.
-    if opened == body or end - body > MAX_COMMAND_BYTES:
+    if opened == body:  # an entry without a timestamp: it lies inside a block that was too long for one command
+        yield from _lines(data, body, end)
+        return
+    if end - body > MAX_COMMAND_BYTES:
         yield from _lines(data, body, end, opened, when)
         return
     command = data[body:end]

@@ -35,21 +35,21 @@ def find_command_secrets(text: str, table: CommandTable) -> Iterator[Span]:
     while pending:
         region, depth = pending.pop()
         for command in read_commands(text, *region):
-            if is_worth_reading(text, command, table):
-                yield from SimpleCommandReader(text, command, table).find()
+            texts = [word.text for word in command.words]
+            if texts and is_worth_reading(text, command, texts, table):
+                yield from SimpleCommandReader(text, command, texts, table).find()
             if depth < (MAX_DEPTH if region.end - region.start < LONG else 1):
                 pending += [(inner, depth + 1) for inner in inner_regions(command)]
 
 
-def is_worth_reading(text: str, command: SimpleCommand, table: CommandTable) -> bool:
+def is_worth_reading(text: str, command: SimpleCommand, texts: Sequence[str], table: CommandTable) -> bool:
     """Say whether a simple command can hold a secret; a long line may have many that cannot."""
-    words = command.words
-    if not words:
-        return False
-    end = max(words[-1].end, command.targets[-1].end if command.targets else 0)
-    if HINT.search(text, words[0].start, end):
+    end = max(command.words[-1].end, command.targets[-1].end if command.targets else 0)
+    if HINT.search(text, command.words[0].start, end):
         return True
-    return any(command_name(word.text) in table.triggers for word in words)
+    if not table.triggers.isdisjoint(texts):
+        return True
+    return any(command_name(name) in table.triggers for name in texts if "/" in name or "\\" in name)
 
 
 def inner_regions(command: SimpleCommand) -> Iterator[Region]:
@@ -63,16 +63,16 @@ def inner_regions(command: SimpleCommand) -> Iterator[Region]:
 class SimpleCommandReader:
     """Looks for secrets in one simple command, the commands that it runs, and what is fed to it."""
 
-    def __init__(self, text: str, command: SimpleCommand, table: CommandTable) -> None:
+    def __init__(self, text: str, command: SimpleCommand, texts: Sequence[str], table: CommandTable) -> None:
         self.text = text
         self.command = command
+        self.texts = texts
         self.table = table
-        self.named = NamedWords(command.words)
+        self.named = NamedWords(texts)
 
     def find(self) -> Iterator[Span]:
         """Yield what is found."""
-        words = self.command.words
-        texts = [word.text for word in words]
+        words, texts = self.command.words, self.texts
         rules: list[CommandRules] = []
         start: int | None = skip_assignments(words, 0)
         for word in words[:start]:
@@ -83,7 +83,8 @@ class SimpleCommandReader:
             found = self.table.find(command_name(texts[start]), texts[start + 1 :]) or NO_RULES
             rules.append(found)
             step = inner_command(texts[start:], self.table.names)
-            yield from self.find_in_arguments(words[start:], found, step)
+            if len(words) > start + 1:
+                yield from self.find_in_arguments(words[start:], found, step)
             start = None if step is None else skip_assignments(words, start + step)
         if self.command.feeders or self.command.here_strings or self.command.here_documents:
             yield from find_fed_secrets(self.text, self.command, rules)
@@ -105,7 +106,8 @@ class SimpleCommandReader:
                 continue
             if index != taken and (word.text[:1] != "-" or word.quoted):
                 arguments.append(word)
-            yield from self.named.find(name, words, index)
+            if self.named.may_tell(word.text, words[index - 1].text):
+                yield from self.named.find(name, words, index)
         for place, kind in rules.arguments.items():
             for word in words_at(place, arguments):
                 yield from secret_part(word, 0, kind, "argument")

@@ -30,23 +30,28 @@ SETTERS = frozenset({
     "set", "setx", "setenv", "config", "configure", "config:set", "add", "put", "update", "--set", "--add", "-gx", "-x",
     "-Ux", "-xg", "SET", "CONFIG",
 })  # fmt: skip
-CHANGES_PASSWORD = re.compile(r"(?:re)?(?:set|change|update)[-_](?:\w+[-_])?passw(?:or)?d")
+CHANGES_PASSWORD = re.compile(r"(?:re)?(?:set|change|update)[-_](?:[\w-]+[-_])?(?:passw(?:or)?d|credentials)")
+WINDOWS_FLAG = re.compile(r"/(?P<name>[A-Za-z]{2,20}):(?=.)")
 CODE_WORDS = frozenset({
     "login", "auth", "authenticate", "authtoken", "token", "apikey", "activate", "license", "unlock", "signin", "code",
 })  # fmt: skip
 USER_FLAGS = frozenset({"-u", "-U", "--user", "--username", "--login", "-user", "-username", "-login"})
 PASSWORD_FLAGS = frozenset({"-p", "-P", "-pw", "-pass"})
 GLUED_PASSWORD = re.compile(r"-p(?=[A-Za-z]*[0-9A-Z])(?=[^A-Za-z]*[A-Za-z])[^\s=-]{4,}")
+CHOSEN = re.compile(r"(?=[^0-9]*[0-9])(?=[^A-Za-z]*[A-Za-z])[^\s/.,:=-][^\s/.,:=]{5,}")  # letters and digits mixed
 PORT_LIKE = re.compile(r"[\d:,./-]+(?:[A-Za-z]{1,3})?")
 
 
 class NamedWords:
     """The words of one simple command, looked at one after the other for what they are called."""
 
-    def __init__(self, words: Sequence[Word]) -> None:
-        texts = [word.text for word in words]
+    def __init__(self, texts: Sequence[str]) -> None:
         self.sets = not SETTERS.isdisjoint(texts)
         self.names_user = len(texts) > 2 and names_user(texts)
+
+    def may_tell(self, text: str, before: str) -> bool:
+        """Say whether a word is worth looking at: most are of letters and digits only, and follow nothing telling."""
+        return self.sets or not text.isalnum() or before in CODE_WORDS or not before.isalnum()
 
     def find(self, name: str, words: Sequence[Word], index: int) -> Iterator[Span]:
         """Find the secret that ``words[index]`` holds or announces, for the command ``name``."""
@@ -57,6 +62,8 @@ class NamedWords:
             yield from find_header(word)
         if word.text[:1] == "-" and (flag := FLAG.match(word.text)):
             yield from self.find_flag(name, word, after, flag)
+        elif (switch := WINDOWS_FLAG.match(word.text)) and name_holds(switch["name"]) is Holds.SECRET:
+            yield from secret_part(word, switch.end(), "value", "flag")
         elif name not in SEARCHERS:
             if after is not None and (self.sets or after.text == "-v") and is_setting(words, index):
                 yield from find_setting(words, index + 1)
@@ -74,7 +81,7 @@ class NamedWords:
         elif kind and flag.end() == len(word.text):
             if after is not None and after.text[:1] != "-":
                 yield from secret_part(after, 0, kind, "flag")
-        elif self.names_user and after is not None and word.text in PASSWORD_FLAGS and is_password(after.text):
+        elif self.names_user and after is not None and is_password(word.text, after.text):
             yield from secret_part(after, 0, "value", "flag")
         elif self.names_user and GLUED_PASSWORD.fullmatch(word.text):
             yield from secret_part(word, 2, "value", "flag")
@@ -98,7 +105,9 @@ def find_header(word: Word) -> Iterator[Span]:
     if match is None:
         return
     name = match["name"].lower()
-    if name in COOKIES or name_holds(name) or name.endswith(("-key", "-auth", "apikey")):
+    if name.endswith("authorization"):
+        return  # its scheme stays: the rule for texts reads it
+    if name in COOKIES or name_holds(name):
         yield from secret_part(word, match.start("value"), "value", "header")
 
 
@@ -126,8 +135,10 @@ def names_user(texts: Sequence[str]) -> bool:
     return any(texts[index + 1][:1] != "-" for index in flags) or not {"login", "auth"}.isdisjoint(texts[1:3])
 
 
-def is_password(value: str) -> bool:
+def is_password(flag: str, value: str) -> bool:
     """Say whether the value of an unknown command's ``-p`` can be a password: no port, no file, no flag."""
-    return not (
-        value[:1] == "-" or MASK in value or "/" in value or PORT_LIKE.fullmatch(value) or looks_like_path(value)
-    )
+    if flag == "-w":  # a width or a window as often as a word
+        return CHOSEN.fullmatch(value) is not None
+    if flag not in PASSWORD_FLAGS or value[:1] == "-" or "/" in value or MASK in value:
+        return False
+    return not (PORT_LIKE.fullmatch(value) or looks_like_path(value))

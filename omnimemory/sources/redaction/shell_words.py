@@ -84,8 +84,12 @@ class LineReader:
         """Return the simple commands of the region, in order."""
         while self.position < self.end:
             if plain := PLAIN_WORD.match(self.text, self.position, self.end):
-                self.position = plain.end()
-                self.add_word(Word(plain.start(1), self.position, plain[1], plain.start(1)))
+                start, self.position = plain.span(1)
+                word = Word(start, self.position, plain[1], start)
+                if self.current.words:
+                    self.current.words.append(word)
+                else:
+                    self.add_word(word)
                 continue
             match = STEP.match(self.text, self.position, self.end)
             assert match is not None  # the last alternative takes any character

@@ -16,10 +16,19 @@ __all__ = ["find_fed_secrets", "find_written_secrets"]
 SPEAKERS = frozenset({"echo", "printf", "print", "yes", "Write-Output"})
 FILTERS = frozenset({"tr", "base64", "cat", "tee", "sed", "head", "cut", "xxd", "iconv", "jq", "sleep"})
 ASKS = re.compile(
-    r"--?password-stdin|--stdin\b|--with-token"
+    r"--?password-stdin|--stdin-password|--with-token"
     r"|--pass(?:phrase|wd)?-(?:fd|stdin|on-stdin)|(?:file|pass):stdin|-pass\w* stdin"
 )
 READS_COLON = re.compile(r"\bchpasswd\b")
+SUDO_STDIN = re.compile(r"-[A-Za-z]*S[A-Za-z]*|--stdin")
+ASKING_WORDS = frozenset({
+    "login", "unlock", "load-key", "signin", "luksOpen", "luksFormat", "luksAddKey", "luks", "change-password", "join",
+})  # fmt: skip
+ASKING_NAME = re.compile(r"(?:[a-z][a-z0-9-]*-|[a-z]*)(?:passwd|password|passphrase|keystore|secrets?)2?")
+NEVER_ASK = frozenset({
+    "grep", "egrep", "rg", "ag", "awk", "sed", "cat", "less", "tr", "cut", "jq", "test", "[", "echo", "printf", "wc",
+    "sort", "mail", "git", "xargs", "parallel", "tee",
+})  # fmt: skip
 ESCAPED_ENDS = re.compile(r"(?:\\[nrt])+$")
 LINE = re.compile(r"[^\n]+")
 MAX_FEEDERS = 20
@@ -48,31 +57,30 @@ def input_kind(command: SimpleCommand, rules: Sequence[CommandRules]) -> str | N
     words = [word.text for word in command.words]
     if any(READS_COLON.search(word) for word in words):
         return "stdin-colon"
-    if any(ASKS.search(word) for word in words) or any("sudo -S" in word for word in words):
+    if any(ASKS.search(word) for word in words) or sudo_asks(words):
         return "stdin"
     names = {command_name(word) for word in words}
     for rule in rules:
-        if "<" in rule.arguments and ("sudo" not in names or not names.isdisjoint(WITHOUT_FLAG)):
+        if "<" in rule.arguments:
             return rule.arguments["<"]
         for flag, how in rule.flags.items():
             if how.kind.startswith("stdin") and flag in words:
                 return how.kind
-    if not ASKING_WORDS.isdisjoint(words[1:]) or (
-        names.isdisjoint(SEARCHERS) and any(map(ASKING_NAME.fullmatch, names))
-    ):
-        return "stdin"
-    return "stdin" if "sudo" in names and any(re.fullmatch(r"-[A-Za-z]*S[A-Za-z]*", word) for word in words) else None
+    if not names.isdisjoint(NEVER_ASK):
+        return None
+    asks = not ASKING_WORDS.isdisjoint(words[1:]) or any(map(ASKING_NAME.fullmatch, names))
+    return "stdin" if asks else None
 
 
-ASKING_WORDS = frozenset({
-    "login", "unlock", "load-key", "signin", "luksOpen", "luksFormat", "luksAddKey", "change-password", "join",
-})  # fmt: skip
-ASKING_NAME = re.compile(r"(?:[a-z][a-z0-9-]*-|[a-z]*)(?:passwd|password|passphrase|keystore|secrets?)2?")
-SEARCHERS = frozenset({
-    "grep", "egrep", "rg", "ag", "awk", "sed", "cat", "less", "tr", "cut", "jq", "test", "[", "echo", "printf", "wc",
-    "sort", "mail", "git",
-})  # fmt: skip
-WITHOUT_FLAG = frozenset({"su", "passwd", "smbpasswd", "cryptsetup", "kinit", "openconnect"})
+def sudo_asks(words: Sequence[str]) -> bool:
+    """Say whether ``sudo -S`` reads the password from standard input, here or in a quoted command."""
+    if "sudo" in words:
+        for word in words[words.index("sudo") + 1 :]:
+            if not word.startswith("-"):
+                break
+            if SUDO_STDIN.fullmatch(word):
+                return True
+    return any("sudo -S" in word for word in words)
 
 
 def find_written_secrets(command: SimpleCommand) -> Iterator[Span]:

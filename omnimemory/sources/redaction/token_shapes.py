@@ -50,7 +50,7 @@ SHAPES: tuple[TokenShape, ...] = (
     shape("github-token", r"github_pat_[A-Za-z0-9_]{22,255}", "github_pat_%alnum:22%_%alnum:59%"),
     shape(
         "gitlab-token",
-        r"gl(?:[prd]t|pat|ptt|cbt|ft|imt|agent|oas|soat|ffct|rt-t\d)-[A-Za-z0-9_.-]{20,}",
+        r"gl(?:[prd]t|pat|ptt|cbt|ft|imt|agent|oas|soat|ffct|rt-t\d)-[A-Za-z0-9_.-]{20,}(?<!\.)",
         "glpat-%alnum:20%",
     ),
     shape("bitbucket-token", r"AT(?:BB|CTT3|ATT3)[A-Za-z0-9_=-]{24,}", "ATBB%alnum:32%"),
@@ -64,18 +64,20 @@ SHAPES: tuple[TokenShape, ...] = (
     shape("artifactory-key", r"AKCp[A-Za-z0-9]{69}", "AKCp%alnum:69%"),
     # infrastructure
     shape("vault-token", r"hv[sbr]\.[A-Za-z0-9_-]{20,}", "hvs.%alnum:90%"),
-    shape("vault-token", r"(?<![A-Za-z0-9_./-])s\.(?=[A-Za-z]{0,23}[0-9])[A-Za-z0-9]{24}(?![\w.-])", "s.%alnum:23%7"),
+    shape(
+        "vault-token", r"(?<![A-Za-z0-9_./-])s\.(?=[A-Za-z]{0,23}[0-9])[A-Za-z0-9]{24}(?![\w-]|\.\w)", "s.%alnum:23%7"
+    ),
     shape("terraform-token", r"[A-Za-z0-9]{14}\.atlasv1\.[A-Za-z0-9_=-]{60,}", "%alnum:14%.atlasv1.%alnum:67%"),
     shape("pulumi-token", r"pul-[0-9a-f]{40}", "pul-%hex:40%"),
-    shape("doppler-token", r"dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9_.-]{30,}", "dp.pt.%alnum:43%"),
+    shape("doppler-token", r"dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9_.-]{30,}(?<!\.)", "dp.pt.%alnum:43%"),
     shape("age-key", r"AGE-SECRET-KEY-1[0-9A-Z]{58}", "AGE-SECRET-KEY-1%upper:58%"),
     shape("grafana-token", r"gl(?:sa|c)_[A-Za-z0-9+/=_]{32,}", "glsa_%alnum:32%_%hex:8%"),
     shape("newrelic-key", r"NR(?:AK|JS|II|IQ)-[A-Za-z0-9-]{19,}", "NRAK-%upper:27%"),
     shape("dynatrace-token", r"dt0[a-z]\d{2}\.[A-Z0-9]{24}\.[A-Z0-9]{64}", "dt0c01.%upper:24%.%upper:64%"),
     shape("sentry-token", r"sntry[su]_[A-Za-z0-9+/=_]{40,}", "sntryu_%hex:64%"),
     shape("databricks-token", r"dapi[0-9a-f]{32}(?:-\d)?", "dapi%hex:32%"),
-    shape("planetscale-token", r"pscale_(?:tkn|pw|oauth)_[A-Za-z0-9_.=-]{32,}", "pscale_pw_%alnum:43%"),
-    shape("supabase-key", r"sb(?:p|_secret|_publishable)_[A-Za-z0-9_-]{30,}", "sbp_%hex:40%"),
+    shape("planetscale-token", r"pscale_(?:tkn|pw|oauth)_[A-Za-z0-9_.=-]{32,}(?<!\.)", "pscale_pw_%alnum:43%"),
+    shape("supabase-key", r"sb(?:p|_secret)_[A-Za-z0-9_-]{30,}", "sbp_%hex:40%"),
     shape("circleci-token", r"CCI(?:PAT|PRJ)_[A-Za-z0-9_]{40,}", "CCIPAT_%alnum:22%_%hex:40%"),
     shape("buildkite-token", r"bku[ac]_[A-Za-z0-9]{40}", "bkua_%alnum:40%"),
     shape("sourcegraph-token", r"sgp_(?:[a-z0-9]{16}_)?[0-9a-f]{40}", "sgp_%hex:40%"),

@@ -2,8 +2,8 @@
 
 Each shape carries the template of an example (``%kind:length%`` is filled with random text by the
 tests, so that no value that looks live is ever written down). The shapes are the providers' published
-prefixes and lengths; gitleaks (MIT) served as the list to compare with. Every expression is anchored by
-a look-behind over its own alphabet or bounded in length, so a scan is linear in the text.
+prefixes and lengths; gitleaks (MIT) served as the list to compare with. Shapes are tried only around long
+runs of letters and digits, other expressions are bounded, so a scan is linear in the text.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ URL = re.compile(
     r"(?::(?P<password>[^\s/'\"`<>]{1,400}|[A-Za-z0-9+/=%._~-]{8,200}))?"
     r"@(?!sha256:)"
 )
-PORT = re.compile(r"[0-9]{1,5}(?:[/?#]|$)")
+PORT = re.compile(r"[0-9]{1,5}(?:[/?#),;\]]|$)")
 KEY_BEGIN = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 KEY_LINES = re.compile(r"(?:[A-Za-z0-9+/=]{16,}+(?:\\[nr]|\s)*+)++(?:[A-Za-z0-9+/]{1,15}={1,2})?")
 KEY_EDGE = re.compile(r"(?:\\[nr]|\s)*+")
@@ -65,7 +65,7 @@ def find_tokens(text: str) -> Iterator[Span]:
 
 
 def token_starts(text: str, left: int, start: int) -> Iterator[int]:
-    """Yield where a token that reaches into the run at ``start`` may begin: at the words glued to its left, or in it."""
+    """Yield where a token that reaches into the run at ``start`` may begin: at a word glued to its left, or in it."""
     left += len(text[left:start].rstrip(TOKEN_CHARACTERS))
     for word in WORD_START.finditer(text, left, start + 1):
         yield word.start()

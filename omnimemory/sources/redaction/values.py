@@ -41,6 +41,7 @@ SECRET_KEYS = frozenset({
 })  # fmt: skip
 PERHAPS_PARTS = frozenset({
     "key", "auth", "credential", "credentials", "creds", "cookie", "signature", "sig", "webhook", "salt", "pin",
+    "authorization",
 })  # fmt: skip
 # `--ask-pass`, `--show-token`: something done with it
 VERBS = frozenset({
@@ -76,7 +77,7 @@ EXPANSION = re.compile(
 )
 VARIABLE = re.compile(r"\$\{?[A-Z_][A-Z0-9_]*\}?|%[A-Za-z_]\w*%|<[^<>]*>|\[[a-z _-]+\]|\.\.\.|\{\w+\}")
 GENERATED = re.compile(r"[A-Za-z0-9+/=_.~-]+")
-HEXADECIMAL = re.compile(r"[0-9a-f]{24,}|[0-9A-F]{24,}")
+HEXADECIMAL = re.compile(r"(?=[a-fA-F]*[0-9])(?=[0-9]*[a-fA-F])(?:[0-9a-f]{24,}|[0-9A-F]{24,})")
 SEPARATED = re.compile(r"[-_.~=]")
 CHANGE = re.compile(r"[a-z](?=[A-Z0-9])|[A-Z](?=[0-9])|[0-9](?=[A-Za-z])|[A-Z](?=[a-z])")
 MIXED = re.compile(r"(?=.*[0-9])(?=.*[a-z])(?=.*[A-Z])")

@@ -39,6 +39,8 @@ def value_span(word: Word, offset: int, length: int | None = None) -> Value:
     start = word.inner + offset
     end = start + len(text)
     literal = word.literal
+    if len(text) > 4 and text[:2] == text[-2:] == '\\"':  # quotes inside of quotes
+        return Value(start + 2, end - 2, text[2:-2], literal)
     lead = 1 if text[:2] == "$'" else 0
     if len(text) >= lead + 2 and text[lead] in "'\"" and text[-1] == text[lead] and text.count(text[lead]) == 2:
         return Value(start + lead + 1, end - 1, text[lead + 1 : -1], text[lead] == "'")

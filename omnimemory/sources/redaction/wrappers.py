@@ -29,6 +29,7 @@ PLAIN = wrapper()
 PREFIXES = (
     "nohup", "setsid", "command", "builtin", "eval", "torsocks", "tsocks", "caffeinate", "unbuffer", "rlwrap",
     "busybox", "noglob", "nocorrect", "chronic", "systemd-cat", "dbus-run-session", "fakeroot", "gdb", "valgrind",
+    "sh", "bash", "zsh", "dash", "ash", "ksh", "fish",
 )  # fmt: skip
 WRAPPERS = {
     **dict.fromkeys(PREFIXES, PLAIN),
@@ -78,10 +79,10 @@ SWITCHES = frozenset({
 
 
 def command_name(word: str) -> str:
-    """Return the name of a command as the table knows it: no path, no ``.exe``, no alias escape."""
+    """Return the name of a command as the table knows it: no path, no ``.exe``, no escape or escaped quote."""
     if word.isalnum():
         return word
-    name = word.rsplit("/", 1)[-1].removeprefix("\\").removesuffix(".exe")
+    name = word.lstrip("\\\"'").rsplit("/", 1)[-1].removesuffix(".exe")
     return name.rsplit("\\", 1)[-1]
 
 
