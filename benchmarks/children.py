@@ -23,9 +23,9 @@ _MARK = "result: "
 def environment(home: Path) -> dict[str, str]:
     """Return the environment of a process that neither reads nor writes the user's own files."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMNIMEMORY_", "XDG_"))}
-    # An installed package is compiled, a checkout need not be: everybody's bytecode is kept, in the same place.
+    # An installed package is compiled; a checkout must be allowed to be, or each start would compile it anew.
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    return {**kept, "HOME": str(home), "PYTHONPYCACHEPREFIX": str(home / "bytecode")}
+    return {**kept, "HOME": str(home)}
 
 
 def in_child(function: str, home: Path, **arguments: Any) -> Any:

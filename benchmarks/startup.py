@@ -1,8 +1,8 @@
 """``startup``: what a cold process costs, against the least one can cost.
 
 ``--help`` and ``import omnimemory`` against ``python -c pass``; a search in a store of 20,000 commands,
-whole process with a question never asked before, against
-merely importing chromadb. "Cold" is a new process: the files are in the page cache.
+whole process and with a question never asked before, against merely importing chromadb. "Cold" is a new
+process: files are in the page cache and compiled.
 """
 
 from __future__ import annotations

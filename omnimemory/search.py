@@ -210,18 +210,25 @@ def _hit(item: Item, part: _Found, row: int, focus: Callable[[str], str]) -> Hit
 def _focus(query: str) -> Callable[[str], str]:
     """Return a function that cuts from a text the part with the most of the query's words."""
     words = {word.casefold() for word in re.findall(r"\w{3,}", query)}
-    pattern = (
-        re.compile("|".join(sorted(map(re.escape, words), key=len, reverse=True)), re.IGNORECASE) if words else None
-    )
+    pattern = re.compile("|".join(sorted(map(re.escape, words), key=len, reverse=True)), re.IGNORECASE) if words else None
 
     def focus(text: str) -> str:
         if len(text) <= _SNIPPET:
             return text
-        places = [match.start() for match in pattern.finditer(text)] if pattern else []
-        start = max(places, key=lambda at: sum(at <= other < at + _SNIPPET for other in places), default=0)
+        start = _densest([match.start() for match in pattern.finditer(text)] if pattern else [])
         start = 0 if start + _SNIPPET // 4 < _SNIPPET else text.rfind(" ", 0, max(start - 40, 1)) + 1
         end = min(len(text), start + _SNIPPET)
-        cut = text[start:end]
-        return ("… " if start else "") + cut.strip() + (" …" if end < len(text) else "")
+        return ("… " if start else "") + text[start:end].strip() + (" …" if end < len(text) else "")
 
     return focus
+
+
+def _densest(places: list[int]) -> int:
+    """Return the place from which a snippet holds the most of the (sorted) places; 0 when there are none."""
+    best, most, last = 0, 0, 0
+    for first, place in enumerate(places):
+        while last < len(places) and places[last] < place + _SNIPPET:
+            last += 1
+        if last - first > most:
+            best, most = place, last - first
+    return best

@@ -77,7 +77,7 @@ def wait_until(condition, seconds=60.0):
 def start(script, *arguments, cwd=None, **environment):
     """Start a script in another Python that can import the package and this module."""
     return subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, arguments)],
+        [sys.executable, "-P", "-c", script, *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from omnimemory.memory import Memory
+from omnimemory.errors import SourceError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -120,7 +120,7 @@ def test_the_command_line_ends_with_1_and_names_what_failed(settings, mess):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\n\n\n", b"\xff\xfe" * 100, b"a\x00b\nls\n", b"#99999999999999999999\nls\n", b": 17:0;\\\n", b"- cmd: \n  when: x\n"],
+    [b"", b"\n\n\n", b"\x80\xff\n" * 100, b"a\x00b\nls\n", b"#99999999999999999999\nls\n", b": 17:0;\\\n", b"- cmd: \n  when: x\n"],
     ids=["empty", "blank", "no-text", "nul", "absurd-time", "open-continuation", "fish-garbage"],
 )
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -131,6 +131,15 @@ def test_a_strange_history_never_ends_a_run_badly(memory, tmp_path, shell, conte
     second = memory.ingest_history(path, shell=shell)
     assert first.failed == second.failed == 0
     assert second.events == 0
+
+
+def test_a_history_that_is_no_text_is_an_error_that_says_so(memory, tmp_path):
+    for content, says in ((b"\xff\xfel\x00s\x00", "UTF-16"), (b"SQLite format 3\x00" + bytes(100), "SQLite")):
+        (tmp_path / "history").write_bytes(content)
+        with pytest.raises(SourceError, match=says):
+            memory.ingest_history(tmp_path / "history")
+    with pytest.raises(SourceError, match="nowhere"):
+        memory.ingest_history(tmp_path / "nowhere")
 
 
 def test_a_command_of_a_megabyte_and_a_text_of_a_megabyte(memory, tmp_path):

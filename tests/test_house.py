@@ -15,8 +15,8 @@ PACKAGE = ROOT / "omnimemory"
 
 FLOORS = {
     "errors": 0,
-    "records": 0,
-    "config": 0,
+    "records": 0.1,  # the ground floor has an order of its own
+    "config": 0.1,
     "sources": 1,
     "embedders": 1,
     "scheduler": 1,

@@ -96,6 +96,7 @@ SECRETS = {
     "jenkins": "java -jar jenkins-cli.jar -s https://ci.example.org -auth ann:«%hex:34%» list-jobs",
     "nested": "for h in a b; do ssh $h 'sudo sh -c \"PGPASSWORD=«%alnum:9%» psql -c select\"'; done",
     "deeply nested": 'ssh gw "ssh web1 \'sh -c \\"mysql -uroot -p«%alnum:9%» -e status\\"\'"',
+    "escaped quotes": 'ssh db1 "mysql -uroot -p\\"«%alnum:9%»\\" -e status"',
     "filtered": "echo «%base64:24%» | base64 -d | tr -d '\\n' | docker login -u ann --password-stdin",
     "group": "(echo «%alnum:9%»; cat archive.tar) | sudo -S tar -x",
     "unknown user and -w": "frobnicate -U ann -w q«%alnum:9%»7 status".replace("q«", "«q").replace("»7", "7»"),

@@ -98,9 +98,9 @@ def test_the_cache_is_where_the_setting_says(settings, tmp_path):
 
 @matters("cache.size_limit")
 def test_old_vectors_go_when_the_cache_is_full(settings):
-    with Memory(settings=settings.with_values({"cache.size_limit": 300_000, "embedding.batch_size": 100})) as memory:
-        memory.embeddings.embed_batch([f"text {n}" for n in range(2000)])
-        assert memory.cache.stats()["items"] < 1000
+    with Memory(settings=settings.with_values({"cache.size_limit": "1MiB", "embedding.batch_size": 100})) as memory:
+        memory.embeddings.embed_batch([f"text {n}" for n in range(3000)])
+        assert memory.cache.stats()["items"] < 1500
 
 
 @matters("cache.hot_items")

@@ -26,7 +26,7 @@ COMMANDS = {
     "status": ("omnimemory.cli.status:status", "Show what the memory holds and where it is."),
     "cache": ("omnimemory.cli.status:cache", "Look at the cache of vectors, or empty it."),
     "config": ("omnimemory.cli.settings:config", "Show the settings and where each came from."),
-    "demo": ("omnimemory.cli.demo:demo", "Try it all on bundled samples, in half a minute."),
+    "demo": ("omnimemory.cli.demo:demo", "Try it all on bundled samples."),
     "completion": ("omnimemory.cli.completion:completion", "Print the script that completes commands in your shell."),
 }
 _WRITING = ("ingest", "ingest-history", "add", "demo")

@@ -52,7 +52,7 @@ class _Answer:
         """Return the command that asks this, and its best hits."""
         flag = f" --kind {self.kind}" if self.kind else ""
         shown = [line for hit in self.hits for line in _hit_lines(hit)]
-        return [f"$ omnimemory search {self.query}{flag}   # {self.milliseconds:.0f} ms", *shown]
+        return ["", f"$ omnimemory search {self.query}{flag}", *shown]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the search as JSON-ready data."""
@@ -83,7 +83,7 @@ class _Run:
 
 
 @click.command(
-    short_help="Try it all on bundled samples, in half a minute.",
+    short_help="Try it all on bundled samples.",
     epilog=examples("omnimemory demo", "omnimemory --store /tmp/demo.mem demo"),
 )
 @json_option
@@ -149,13 +149,16 @@ def _leaks(settings: Settings) -> list[str]:
 
 
 def _print(run: _Run, kept: str | None) -> None:
+    times = [answer.milliseconds for answer in run.answers]
     sections = {
         "A memory of an imaginary bookshop": [
             "8 Markdown files and six weeks of shell history, bundled with omnimemory"
         ],
         "Documents read": report_lines(run.documents),
         "Shell history read": report_lines(run.history),
-        "Searches by meaning": [line for answer in run.answers for line in ("", *answer.lines())][1:],
+        f"Searches by meaning, {min(times):.0f} to {max(times):.0f} ms each": [
+            line for answer in run.answers for line in answer.lines()
+        ][1:],
         "Secrets": _redaction_lines(run),
         "The same documents once more": report_lines(run.again),
         "What to try next": _next_lines(kept),

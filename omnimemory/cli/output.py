@@ -84,7 +84,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, number
     from rich.table import Table  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(columns))
     for name in columns:
         number = name in numbers
         table.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from omnimemory.storage.catalog import Catalog
 
@@ -20,7 +20,8 @@ __all__ = ["index_text", "match_expression", "search_fts"]
 _UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
 _CAMEL = re.compile(r"\b[a-z]+(?:[A-Z][a-z]+)+\b|\b(?:[A-Z][a-z]+){2,}\b")
 _HUMP = re.compile(r"[A-Z]?[a-z]+")
-_WORD = re.compile("[\\w\u0300-\u036f]+")  # FTS5 keeps these marks with their letter, Python's \w does not
+# FTS5 counts combining marks and private-use signs to the word they stand in, Python's \w does not.
+_WORD = re.compile("[\\w\u0300-\u036f\ue000-\uf8ff\U000f0000-\U0010ffff]+")
 _MOST_WORDS = 512  # a question of a whole page is a question still; what comes after adds time, not sense
 
 STOP_WORDS = frozenset(
@@ -88,8 +89,9 @@ STOP_WORDS = frozenset(
 )
 
 
-def _pairs(run: str) -> Iterable[str]:
-    return [run] if len(run) == 1 else (run[i : i + 2] for i in range(len(run) - 1))
+def _pairs(run: str) -> list[str]:
+    # The last character stands alone: with it every character begins a word, and can be asked for as a prefix.
+    return [run[at : at + 2] for at in range(len(run))]
 
 
 def index_text(text: str) -> str:
@@ -109,11 +111,12 @@ def match_expression(query: str) -> str:
     Words are handed to FTS5 as they are written, because it must fold them exactly as it folded the text.
     """
     text = unicodedata.normalize("NFC", query)
-    words = [pair for run in _UNSPACED.findall(text) for pair in _pairs(run)]
-    words.extend(_WORD.findall(_UNSPACED.sub(" ", text).replace("_", " ")))
-    distinct = list({word.casefold(): word for word in words}.values())[:_MOST_WORDS]
-    telling = [word for word in distinct if word.casefold() not in STOP_WORDS]
-    return " OR ".join(f'"{word}"' for word in telling or distinct)
+    runs = _UNSPACED.findall(text)
+    terms = [f'"{pair}"' for run in runs for pair in _pairs(run)[:-1]] + [f'"{run}"*' for run in runs if len(run) == 1]
+    words = {word.casefold(): word for word in _WORD.findall(_UNSPACED.sub(" ", text).replace("_", " "))}
+    telling = [word for folded, word in words.items() if folded not in STOP_WORDS]
+    terms += [f'"{word}"' for word in (telling if telling or terms else words.values())]
+    return " OR ".join(list(dict.fromkeys(terms))[:_MOST_WORDS])
 
 
 def search_fts(

@@ -120,10 +120,13 @@ def _decodes(data: bytes, encoding: str) -> bool:
 
 
 def _utf16_without_mark(data: bytes) -> Decoded | None:
-    """Decode UTF-16 that lacks its mark: every NUL is the high half of an ASCII character."""
+    """Decode UTF-16 that lacks its mark: every NUL is the high half of an ASCII character.
+
+    At least a quarter of the characters must be ASCII: single NULs between letters are what binary files have.
+    """
     head = data[:_SNIFF]
     even, odd = head[::2].count(0), head[1::2].count(0)
-    if min(even, odd) > 0 or max(even, odd) * 40 < len(head) or len(data) % 2:
+    if min(even, odd) > 0 or max(even, odd) * 8 < len(head) or len(data) % 2:
         return None
     encoding = "utf-16-be" if even else "utf-16-le"
     if not _decodes(data, encoding):

@@ -20,6 +20,7 @@ MASK = "\uffff"
 PLACEHOLDER = re.compile(r"\[REDACTED:[a-z0-9-]+\]")
 MAX_PASSES = 4
 LONG = 8_000  # characters
+STRUCTURE = re.compile(r"[\s'\"\\`$|&;()<>{}#]")  # without these a replacement cannot change how the rest reads
 FEW = 50  # a line with more secrets than that was not typed: it is not read again
 
 
@@ -51,7 +52,7 @@ def replace_spans(text: str, find: Finder) -> tuple[str, dict[str, int]]:
             position = end
         pieces.append(text[position:])
         text = "".join(pieces)
-        if len(spans) > FEW and len(text) > LONG:
+        if len(masked) > LONG and (len(spans) > FEW or not any(STRUCTURE.search(masked, *span[:2]) for span in spans)):
             break
     return text, counts
 

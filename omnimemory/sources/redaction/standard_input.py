@@ -30,34 +30,32 @@ NEVER_ASK = frozenset({
     "sort", "mail", "git", "xargs", "parallel", "tee",
 })  # fmt: skip
 ESCAPED_ENDS = re.compile(r"(?:\\[nrt])+$")
+SPEAKER_FLAG = re.compile(r"-[neErN]+|--")
 LINE = re.compile(r"[^\n]+")
 MAX_FEEDERS = 20
 
 
 def find_fed_secrets(text: str, command: SimpleCommand, rules: Sequence[CommandRules]) -> Iterator[Span]:
     """Yield what is fed to a command that reads a secret from its standard input."""
-    kind = input_kind(command, rules)
+    feeders = [command, *feeders_of(command)]
+    said = [word for feeder in feeders[1:] for word in said_words(feeder)] + command.here_strings
+    documents = [document for feeder in feeders for document in feeder.here_documents]
+    kind = input_kind(text, command, rules) if said or documents else None
     if kind is None:
         return
-    for word in command.here_strings:
+    for word in said:
         yield from spoken(word, kind)
-    documents = [command]
-    for feeder in feeders_of(command):
-        documents.append(feeder)
-        if feeder.words and command_name(feeder.words[0].text) in SPEAKERS:
-            for word in said_words(feeder):
-                yield from spoken(word, kind)
-    for document in documents:
-        for start, end in document.here_documents:
-            yield from document_lines(text, start, end, kind)
+    for start, end in documents:
+        yield from document_lines(text, start, end, kind)
 
 
-def input_kind(command: SimpleCommand, rules: Sequence[CommandRules]) -> str | None:
+def input_kind(text: str, command: SimpleCommand, rules: Sequence[CommandRules]) -> str | None:
     """Return how the command's standard input is a secret: ``stdin``, ``stdin-colon``, or not at all."""
     words = [word.text for word in command.words]
-    if any(READS_COLON.search(word) for word in words):
+    start, end = command.words[0].start, command.words[-1].end
+    if READS_COLON.search(text, start, end):
         return "stdin-colon"
-    if any(ASKS.search(word) for word in words) or sudo_asks(words):
+    if ASKS.search(text, start, end) or (text.find("sudo", start, end) >= 0 and sudo_asks(words)):
         return "stdin"
     names = {command_name(word) for word in words}
     for rule in rules:
@@ -87,10 +85,9 @@ def find_written_secrets(command: SimpleCommand) -> Iterator[Span]:
     """Yield what is written to a file whose name says that it holds a secret: ``echo secret > ~/.pgpass``."""
     if not any(is_secret_file(target.text) for target in command.targets):
         return
-    if command.words and command_name(command.words[0].text) in SPEAKERS:
-        said = said_words(command)
-        if len(said) == 1 and (":" in said[0].text or " " not in said[0].text) and "=" not in said[0].text:
-            yield from spoken(said[0], "stdin-colon" if ":" in said[0].text else "stdin", last=True)
+    said = said_words(command)
+    if len(said) == 1 and (":" in said[0].text or " " not in said[0].text) and "=" not in said[0].text:
+        yield from spoken(said[0], "stdin-colon" if ":" in said[0].text else "stdin", last=True)
 
 
 def is_secret_file(path: str) -> bool:
@@ -112,8 +109,10 @@ def feeders_of(command: SimpleCommand) -> Iterator[SimpleCommand]:
 
 def said_words(feeder: SimpleCommand) -> list[Word]:
     """Return what an ``echo`` or ``printf`` says: its words without its flags and its format."""
+    if not feeder.words or command_name(feeder.words[0].text) not in SPEAKERS:
+        return []
     words = feeder.words[1:]
-    while words and re.fullmatch(r"-[neErN]+|--", words[0].text):
+    while words and words[0].text[:1] == "-" and SPEAKER_FLAG.fullmatch(words[0].text):
         words = words[1:]
     is_format = feeder.words[0].text == "printf" and len(words) > 1 and "%" in words[0].text
     return words[1:] if is_format else words
