@@ -115,6 +115,19 @@ def test_a_file_that_fails_is_named_and_the_exit_code_is_1(folder):
     assert "missing.md" in done.stderr
 
 
+def test_what_was_skipped_or_failed_is_named_but_never_endlessly(folder):
+    for number in range(30):
+        (folder / "docs" / f"{number}.bin").write_bytes(b"\0" * 100)
+    done = run("ingest", "docs", "missing.md", code=1)
+    named = done.stderr.splitlines()
+    assert len(named) == 21
+    assert named[0].startswith("failed: ")
+    assert "missing.md" in named[0]
+    assert named[1].startswith("skipped: ")
+    assert named[-1] == "... and 11 more; --json names them all"
+    assert run("ingest", "docs", "missing.md", "--json", code=1).stderr == ""
+
+
 def test_history_goes_in_redacted_and_only_its_new_part_again(folder):
     (first,) = lines(run("ingest-history", "history.zsh"))
     assert (first["added"], first["events"], first["redacted"]) == (3, 4, 1)
@@ -125,6 +138,17 @@ def test_history_goes_in_redacted_and_only_its_new_part_again(folder):
     stored = {hit["text"] for hit in lines(run("search", "export", "--mode", "keyword", "--kind", "commands"))}
     assert not any("correct-horse-battery" in text for text in stored)
     assert any("REDACTED" in text for text in stored)
+
+
+def test_a_history_is_read_as_the_shell_that_is_named(folder):
+    run("ingest-history", "history.zsh", "--shell", "bash")
+    (hit,) = lines(run("search", "ffmpeg", "--mode", "keyword", "--kind", "commands"))
+    assert hit["text"] == ": 1772438460:3;ffmpeg -i talk.mov talk.mp4"
+
+
+def test_without_a_file_the_users_own_history_is_read(folder, own_home):
+    (own_home / ".zsh_history").write_text(HISTORY)
+    assert lines(run("ingest-history", "--shell", "zsh"))[0]["events"] == 4
 
 
 @pytest.mark.parametrize("route", ["flag", "environment"])
@@ -277,20 +301,19 @@ def test_on_a_terminal_hits_are_a_table_with_file_and_line(folder):
     shown = on_terminal("search", "roll back a bad release")
     assert max(map(len, shown.splitlines())) <= 80
     head, first, *_ = shown.splitlines()
-    assert head.split() == ["score", "text", "where"]
+    assert head.split() == ["score", "text"]
     assert re.match(r" *-?\d\.\d{3}  ", first)
     assert "docs/deploy.md:1" in shown
     commands = on_terminal("search", "git", "commit", "--kind", "commands", "--explain")
-    assert re.search(r"git commit --amend\s+2x, 2026-03-0\d \d\d:\d\d\s+\w", commands)
-    assert "ranks" in commands
+    assert re.search(r"git commit --amend *\n +2x, 2026-03-0\d \d\d:\d\d; vector rank 1, keyword rank 1 *\n", commands)
 
 
 def test_on_a_terminal_the_other_commands_speak_as_well(folder):
-    assert "2 added" in on_terminal("ingest", "docs")
+    assert "2 chunks added" in on_terminal("ingest", "docs")
     assert "would be" in on_terminal("ingest", "docs", "--dry-run")
     history = on_terminal("ingest-history", "history.zsh")
     assert "4 history events" in history
-    assert "1 secrets taken out" in history
+    assert "1 secret taken out" in history
     assert "stored n1" in on_terminal("add", "a note", "--id", "n1")
     assert "Nothing found." in on_terminal("search", "x", "--min-score", "1")
     assert re.search(r"store\.commands\.events +4\b", on_terminal("status"))

@@ -273,6 +273,7 @@ def complete(words: str) -> set[str]:
         ("omnimemory search x --kind d", {"documents"}),
         ("omnimemory search x --mode ", {"hybrid", "vector", "keyword"}),
         ("omnimemory completion f", {"fish"}),
+        ("omnimemory config get chunking.", {"chunking.size", "chunking.overlap"}),
     ],
 )
 def test_words_are_completed(words, expected):

@@ -85,6 +85,14 @@ def test_json_is_one_line_of_printable_ascii_that_reads_back(value):
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_json_holds_each_attack_as_an_escape(attack, capsys):
+    print_json({"text": attack})
+    shown = capsys.readouterr().out
+    assert all(" " <= c <= "~" for c in shown[:-1])
+    assert json.loads(shown) == {"text": attack}
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
 def test_a_table_cell_cannot_control_the_terminal_and_is_no_markup(attack, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     print_table(("text",), [(attack,)])
@@ -120,6 +128,7 @@ def test_a_record_shows_its_leaves_with_units(capsys, monkeypatch):
 
 def test_nested_records_become_dotted_names():
     assert dict(flat({"a": {"b": {"c": 1}}, "d": 2})) == {"a.b.c": 1, "d": 2}
+    assert dict(flat({"a": [{"b": 1}, {"b": 2}], "c": [1]})) == {"a.1.b": 1, "a.2.b": 2, "c": [1]}
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,11 @@
 
 import json
 import operator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_cases import add_chunks, chunk, delete_chunks, opened, unit_vectors
 
@@ -126,14 +127,18 @@ def store(tmp_path_factory):
         yield store
 
 
-@pytest.fixture(scope="module")
-def chroma(tmp_path_factory):
+@contextmanager
+def chroma_with(folder, records):
+    """Give a Chroma collection of its own for each example: what was deleted from one still answers $contains."""
     import chromadb
     from chromadb.config import Settings
 
-    client = chromadb.PersistentClient(str(tmp_path_factory.mktemp("chroma")), Settings(anonymized_telemetry=False))
-    yield client
-    client.close()
+    with chromadb.PersistentClient(str(folder), Settings(anonymized_telemetry=False)) as client:
+        collection = client.create_collection("records", embedding_function=None)
+        collection.add(
+            ids=NAMES[: len(records)], embeddings=unit_vectors(len(records)), metadatas=[one or None for one in records]
+        )
+        yield collection
 
 
 NAMES = [f"r{n}" for n in range(60)]
@@ -150,25 +155,19 @@ def matching(store, where):
 
 
 @given(st.data())
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-def test_filters_mean_what_they_mean_to_chroma(store, chroma, data):
+@settings(max_examples=12, deadline=None)
+def test_filters_mean_what_they_mean_to_chroma(store, tmp_path_factory, data):
     records = data.draw(st.lists(METADATA, min_size=5, max_size=40))
     put(store, records)
-    collection = chroma.get_or_create_collection("records", embedding_function=None)
-    collection.add(
-        ids=NAMES[: len(records)], embeddings=unit_vectors(len(records)), metadatas=[one or None for one in records]
-    )
-    try:
+    with chroma_with(tmp_path_factory.mktemp("chroma"), records) as collection:
         for where in data.draw(st.lists(CHROMA_FILTERS, min_size=15, max_size=15)):
             theirs = set(collection.get(where=where, include=[])["ids"])
             assert matching(store, where) == theirs, where
             assert {name for name, one in zip(NAMES, records, strict=False) if accepts(where, one)} == theirs, where
-    finally:
-        chroma.delete_collection("records")
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(KEYS), st.one_of(SCALARS, BIG, LISTS))), OWN_FILTERS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_filters_mean_what_they_mean_in_python(records, where):
     check_where(where)
     kinds = {str: "text", int: "integer", float: "real", list: "array"}
@@ -187,7 +186,7 @@ def test_filters_mean_what_they_mean_in_python(records, where):
     assert mask.tolist() == [accepts(where, record) for record in records]
 
 
-@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), SCALARS, min_size=1, max_size=3))
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8), SCALARS, min_size=1, max_size=3))
 @settings(max_examples=40, deadline=None)
 def test_any_text_can_be_a_key(store, record):
     put(store, [record, {}])

@@ -69,7 +69,8 @@ class LazyGroup(click.Group):
         """Run a command; what goes wrong becomes one line on standard error and an exit code."""
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except KeyboardInterrupt:
             kept = ctx.invoked_subcommand in _WRITING
             click.echo("\nstopped" + ("; what was committed is kept, run again to continue" * kept), err=True)

@@ -154,13 +154,13 @@ def _print(run: _Run, kept: str | None) -> None:
         "A memory of an imaginary bookshop": [
             "8 Markdown files and six weeks of shell history, bundled with omnimemory"
         ],
-        "Documents read": report_lines(run.documents),
-        "Shell history read": report_lines(run.history),
+        "Documents read": report_lines(run.documents, "chunks"),
+        "Shell history read": report_lines(run.history, "commands"),
         f"Searches by meaning, {min(times):.0f} to {max(times):.0f} ms each": [
             line for answer in run.answers for line in answer.lines()
         ][1:],
         "Secrets": _redaction_lines(run),
-        "The same documents once more": report_lines(run.again),
+        "The same documents once more": report_lines(run.again, "chunks"),
         "What to try next": _next_lines(kept),
     }
     for title, lines in sections.items():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["add", "ingest", "ingest_history", "report_lines"]
 
 SHELLS = ("bash", "zsh", "fish")
-_MOST_FAILURES = 20
+_MOST_NAMED = 20
 
 
 @click.command(
@@ -48,7 +48,7 @@ def ingest(
         raise click.UsageError("--no-prune and --prune-all contradict each other.")
     with open_memory() as memory, progress_on_terminal() as progress:
         report = memory.ingest(*paths, progress=progress, prune=not no_prune, prune_all=prune_all, dry_run=dry_run)
-    _tell(ctx, report, as_json, dry_run=dry_run)
+    _tell(ctx, report, "chunks", as_json, dry_run=dry_run)
 
 
 @click.command(
@@ -74,7 +74,7 @@ def ingest_history(ctx: click.Context, file: str | None, shell: str | None, keep
     keep = settings.history.keep_secrets
     with open_memory(settings) as memory, progress_on_terminal() as progress:
         report = memory.ingest_history(file, shell=shell, keep_secrets=keep, progress=progress)
-    _tell(ctx, report, as_json)
+    _tell(ctx, report, "commands", as_json)
 
 
 @click.command(
@@ -126,30 +126,40 @@ def _metadata(item: str) -> tuple[str, Any]:
         raise click.BadParameter(f"{value!r} is not JSON: {error}.", param_hint="'--meta'") from error
 
 
-def _tell(ctx: click.Context, report: IngestReport, as_json: bool, *, dry_run: bool = False) -> None:
+def _tell(ctx: click.Context, report: IngestReport, items: str, as_json: bool, *, dry_run: bool = False) -> None:
     if wants_json(as_json):
         print_json(report.to_dict())
     else:
         click.echo(
-            "\n".join(("Nothing was changed (--dry-run). It would be:" * dry_run, *report_lines(report))).lstrip()
+            "\n".join(
+                ("Nothing was changed (--dry-run). It would be:" * dry_run, *report_lines(report, items))
+            ).lstrip()
         )
-    for failure in [item for item in report.failures if item.error][:_MOST_FAILURES] if not as_json else ():
-        note(f"failed: {failure.source}: {failure.reason}")
+    if not as_json:
+        _name_failures(report)
     if report.failed:
         ctx.exit(1)
 
 
-def report_lines(report: IngestReport) -> list[str]:
+def _name_failures(report: IngestReport) -> None:
+    worst_first = sorted(report.failures, key=lambda item: not item.error)
+    for item in worst_first[:_MOST_NAMED]:
+        note(f"{'failed' if item.error else 'skipped'}: {item.source}: {item.reason}")
+    if len(worst_first) > _MOST_NAMED:
+        note(f"... and {len(worst_first) - _MOST_NAMED:,} more; --json names them all")
+
+
+def report_lines(report: IngestReport, items: str) -> list[str]:
     """Return what one ingest did, in words, a line per subject."""
-    names = ("added", "updated", "unchanged", "deleted", "failed", "skipped")
-    counts = [f"{getattr(report, name):,} {name}" for name in names if getattr(report, name) or name == "added"]
-    lines = [f"{', '.join(counts)} in {format_seconds(report.seconds)}"]
+    names = ("updated", "unchanged", "deleted", "failed", "skipped")
+    counts = [f"{getattr(report, name):,} {name}" for name in names if getattr(report, name)]
+    lines = [f"{', '.join((f'{report.added:,} {items} added', *counts))} in {format_seconds(report.seconds)}"]
     if report.events:
         lines.append(f"{report.events:,} history events")
     lines.append(f"{report.embedded:,} texts embedded, {report.cache_hits:,} taken from the cache")
     if report.redacted:
         rules = ", ".join(f"{visible(name)} {count:,}" for name, count in sorted(report.redactions.items()))
-        lines.append(f"{report.redacted:,} secrets taken out ({rules})")
+        lines.append(f"{report.redacted:,} {'secret' if report.redacted == 1 else 'secrets'} taken out ({rules})")
     if report.pending:
         lines.append(f"{report.pending:,} stored without a vector yet: run it again to complete them")
     if report.degraded:

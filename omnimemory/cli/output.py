@@ -32,6 +32,8 @@ __all__ = [
 
 EMPTY = "Nothing is stored yet. Begin with: omnimemory ingest PATH, or: omnimemory ingest-history"
 
+_SIZES = ("bytes", "size_limit", "reserve", ".available", ".total", ".used", ".outstanding")
+
 # C0 and C1 controls but tab and newline, DEL, marks that turn the direction of text, line separators, lone surrogates.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -52,13 +54,12 @@ def _spelled(match: re.Match[str]) -> str:
 
 def wants_json(as_json: bool) -> bool:
     """Say whether to print JSON: when asked to, and whenever standard output is not a terminal."""
-    return as_json or not sys.stdout.isatty()
+    return as_json or sys.stdout is None or not sys.stdout.isatty()
 
 
 def print_json(value: Any) -> None:
     """Print one JSON object on one line, in ASCII."""
-    text = json.dumps(value, ensure_ascii=True, default=str)
-    click.echo(text.replace("\x7f", "\\u007f"))  # the one ASCII control that JSON leaves as it is
+    click.echo(json.dumps(value, ensure_ascii=True, default=str))  # escapes DEL as well, which JSON itself would allow
 
 
 def is_empty(state: Mapping[str, Any]) -> bool:
@@ -78,7 +79,11 @@ def shorten(text: str, width: int) -> str:
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Sequence[str] = ()) -> None:
+Cell = str | tuple[str, str]
+"""What a table shows: a text, or a text and a second one below it in a weaker colour."""
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, numbers: Sequence[str] = ()) -> None:
     """Print a table on the terminal; the ``numbers`` columns are set flush right and never wrapped."""
     from rich.console import Console  # noqa: PLC0415 - slow to import, and needed on terminals only
     from rich.table import Table  # noqa: PLC0415 - as above
@@ -89,7 +94,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, number
         number = name in numbers
         table.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
+        pairs = [(cell, "") if isinstance(cell, str) else cell for cell in row]
+        cells = [
+            Text(visible(text)).append(f"\n{visible(below)}" if below else "", style="dim") for text, below in pairs
+        ]
+        table.add_row(*cells)
     Console(file=sys.stdout, highlight=False, emoji=False).print(table)
 
 
@@ -101,7 +110,9 @@ def print_record(record: Mapping[str, Any]) -> None:
 def flat(record: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     """Yield the leaves of a nested mapping as ``("outer.inner", value)``."""
     for key, value in record.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
+            yield from flat({str(number): item for number, item in enumerate(value, 1)}, f"{prefix}{key}.")
+        elif isinstance(value, Mapping) and value:
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
@@ -113,7 +124,7 @@ def _cell(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return format_bytes(value) if key.endswith(("bytes", "size_limit", "reserve")) else f"{value:,}"
+        return format_bytes(value) if key.endswith(_SIZES) else f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.3f}".rstrip("0").rstrip(".")
     if isinstance(value, list | tuple):

@@ -21,7 +21,7 @@ __all__ = ["progress_on_terminal"]
 @contextmanager
 def progress_on_terminal() -> Iterator[Callable[[Progress], None] | None]:
     """Give what :meth:`Memory.ingest` calls with its progress, or ``None`` where nobody would see it."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console  # noqa: PLC0415 - slow to import, and needed on terminals only
@@ -54,7 +54,8 @@ class _Stages:
             self._tasks[stage] = self._bars.add_task(visible(stage, multiline=False), total=None, rate="", note="")
         seconds = time.monotonic() - self._began[stage]
         rate = f"{progress.done / seconds:,.0f}/s" if seconds > 0.2 else ""
-        text = visible(progress.note, multiline=False)[-40:]
+        text = visible(progress.note, multiline=False)
+        text = text if len(text) <= 40 else f"…{text[-39:]}"
         self._bars.update(
             self._tasks[stage],  # type: ignore[arg-type]  # rich's TaskID is an int
             completed=progress.done,

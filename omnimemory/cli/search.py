@@ -11,7 +11,18 @@ import click
 
 from omnimemory.cli.opening import current_settings, open_memory
 from omnimemory.cli.options import examples, json_option
-from omnimemory.cli.output import EMPTY, flat, is_empty, note, print_json, print_table, shorten, visible, wants_json
+from omnimemory.cli.output import (
+    EMPTY,
+    Cell,
+    flat,
+    is_empty,
+    note,
+    print_json,
+    print_table,
+    shorten,
+    visible,
+    wants_json,
+)
 
 if TYPE_CHECKING:
     from omnimemory.records import Hit, Hits
@@ -19,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["place", "search"]
 
 _MOST_LINES = 6
-_MOST_CHARACTERS = 320
+_MOST_CHARACTERS = 280
 _MOST_BYTES = 32 * 2**20
 
 
@@ -78,14 +89,13 @@ def _print_hits(hits: Hits, as_json: bool, explain: bool) -> None:
         for hit in hits:
             print_json(hit.to_dict())
     elif hits:
-        columns = ("score", "text", "where", *(["ranks"] if explain else []))
-        print_table(columns, (_row(hit, explain) for hit in hits), numbers=("score",))
+        print_table(("score", "text"), (_row(hit, explain) for hit in hits), numbers=("score",))
 
 
-def _row(hit: Hit, explain: bool) -> tuple[str, ...]:
+def _row(hit: Hit, explain: bool) -> tuple[Cell, ...]:
     score = "-" if hit.score is None else f"{hit.score:.3f}"
-    ranks = ", ".join(f"{name} {rank}" for name, rank in hit.ranks.items())
-    return (score, _shown(hit), place(hit), *([ranks] if explain else []))
+    ranks = ", ".join(f"{name} rank {rank}" for name, rank in hit.ranks.items()) if explain else ""
+    return (score, (_shown(hit), "; ".join(part for part in (place(hit), ranks) if part)))
 
 
 def _shown(hit: Hit) -> str:

@@ -86,13 +86,19 @@ def path(as_json: bool) -> None:
         print_table(("", "path", "exists"), rows)
 
 
+def _keys(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001 - click's signature
+    from omnimemory.config import SPECS  # noqa: PLC0415 - keeps `--help` light
+
+    return [key for key in SPECS if key.startswith(incomplete)]
+
+
 @config.command(
     epilog=examples(
         "omnimemory config get chunking.size",
         "omnimemory config get store.path --json",
     )
 )
-@click.argument("key")
+@click.argument("key", shell_complete=_keys)
 @json_option
 def get(key: str, as_json: bool) -> None:
     """Print the value of one setting."""

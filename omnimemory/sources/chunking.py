@@ -143,17 +143,26 @@ def _pieces(text: str, units: Sequence[Unit], *, size: int, overlap: int) -> lis
         return []
     cuts = _chosen(text, units, size, size - overlap)
     heads = [unit.start for unit in units if unit.level]
-    pieces: list[_Piece] = []
-    density = 0.0  # tokens per character of the piece before
+    pieces = []
     for first, last in pairwise(cuts.numbers):
         start, end = units[first].start, units[last - 1].end
-        tokens = cuts.before[last] - cuts.before[first]
         head = bisect_right(heads, start)
-        lowest = max(pieces[-1].start if pieces else start, heads[head - 1] if head else 0)
-        begin = _reached(text, lowest, start, int(overlap / density) if density else 0)
-        pieces.append(_Piece(begin, start, end, lowest, tokens + round((start - begin) * density)))
-        density = tokens / (end - start)
+        lowest = heads[head - 1] if head else units[0].start
+        density = _density(units, first, overlap)
+        begin = _reached(text, lowest, start, int(overlap / density))
+        tokens = cuts.before[last] - cuts.before[first] + round((start - begin) * density)
+        pieces.append(_Piece(begin, start, end, lowest, tokens))
     return pieces
+
+
+def _density(units: Sequence[Unit], number: int, overlap: int) -> float:
+    """Return the tokens per character of the text just before a unit: of no more, lest a distant edit be felt here."""
+    tokens = characters = 1
+    while number and tokens <= overlap:
+        number -= 1
+        tokens += units[number].tokens
+        characters += units[number].end - units[number].start
+    return tokens / characters
 
 
 def _reached(text: str, lowest: int, start: int, characters: int) -> int:

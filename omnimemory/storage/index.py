@@ -3,8 +3,9 @@
 Facts about chromadb 1.5.9 that shape this module: the vectors live only in HNSW files that are rewritten
 in place, so a folder is trusted only while its manifest (sizes and BLAKE2b, written at a clean close)
 still fits; ``add`` of an id that exists is ignored, so adding twice is harmless; an update merges
-metadata, so keys that went must be set to ``None``; embedding functions named in a stored collection are
-never built (CVE-2026-45829). Whoever opens a folder holds the store's index lock.
+metadata, so keys that went must be set to ``None``; an embedding function named in a stored collection is
+built, with arguments from the file, by as little as an ``add`` of ready vectors (CVE-2026-45829 is its twin in
+the server), so such a folder is refused. Whoever opens a folder holds the store's index lock.
 """
 
 from __future__ import annotations
@@ -89,6 +90,13 @@ class ChromaIndex:
                 configuration=self._configuration,
                 metadata={"fingerprint": collection.fingerprint, "model": collection.model, "dim": collection.dim},
             )
+            # The raw data: chromadb builds what it names when it reads them as configuration or schema, even in add().
+            model = handle._model  # noqa: SLF001 - see above
+            if _names_a_function([model.configuration_json, model.serialized_schema]):
+                raise IndexDamagedError(
+                    f"The index in {self.directory} names an embedding function, which could run foreign code: "
+                    "it is not used and will be rebuilt."
+                )
             if (handle.metadata or {}).get("fingerprint") != collection.fingerprint:
                 raise IndexDamagedError(f"The index in {self.directory} belongs to another model; it will be rebuilt.")
             self._handles[collection.name] = handle
@@ -176,6 +184,14 @@ class ChromaIndex:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump({"files": files}, file)
         draft.replace(self.directory / MANIFEST)
+
+
+def _names_a_function(data: Any) -> bool:
+    if isinstance(data, dict):
+        function = data.get("embedding_function")
+        named = isinstance(function, dict) and function.get("type") not in ("unknown", "legacy")  # what None becomes
+        return named or any(_names_a_function(value) for value in data.values())
+    return isinstance(data, list) and any(_names_a_function(value) for value in data)
 
 
 def _chromadb() -> tuple[Any, Any]:
