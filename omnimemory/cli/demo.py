@@ -69,6 +69,7 @@ class _Run:
     again: IngestReport
     answers: list[_Answer]
     redacted: Hits
+    store: dict[str, Any]
     leaks: list[str] | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,6 +79,7 @@ class _Run:
             **{name: report.to_dict() for name, report in reports.items()},
             "answers": [answer.to_dict() for answer in self.answers],
             "redacted": self.redacted.to_dicts(),
+            "store": self.store,
             "leaks": self.leaks,
         }
 
@@ -118,8 +120,7 @@ def _place(kept: str | None) -> Iterator[tuple[Path, Settings]]:
         try:
             shutil.copytree(samples, folder / "samples", ignore=shutil.ignore_patterns("__*"))
             places = {"store.path": folder / "memory", "cache.path": folder / "cache"}
-            # So few rows are searched exactly, whatever index there is: making one would only be waited for.
-            yield folder / "samples", Settings().with_values({**places, "index.enabled": False}, "the demo")
+            yield folder / "samples", Settings().with_values(places, "the demo")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -131,7 +132,8 @@ def _run(samples: Path, settings: Settings, *, temporary: bool) -> _Run:
         answers = [_ask(memory, query, kind) for query, kind in QUERIES]
         redacted = memory.search("export SHOP_DB_PASSWORD", k=1, kind="commands", mode="keyword")
         again = memory.ingest(samples / "docs")
-    return _Run(documents, history, again, answers, redacted, _leaks(settings) if temporary else None)
+        store = memory.status()["store"]
+    return _Run(documents, history, again, answers, redacted, store, _leaks(settings) if temporary else None)
 
 
 def _ask(memory: Memory, query: str, kind: str | None) -> _Answer:
@@ -161,6 +163,7 @@ def _print(run: _Run, kept: str | None) -> None:
         ][1:],
         "Secrets": _redaction_lines(run),
         "The same documents once more": report_lines(run.again, "chunks"),
+        "What is stored now": _store_lines(run.store),
         "What to try next": _next_lines(kept),
     }
     for title, lines in sections.items():
@@ -184,6 +187,17 @@ def _redaction_lines(run: _Run) -> list[str]:
         return [*stored, f"FOUND in {', '.join(run.leaks)}: please report this"]
     found = [] if run.leaks is None else ["none of them is in any file of the store or of the cache"]
     return ["The history held three made-up secrets; what was stored instead, for example:", *stored, *found]
+
+
+def _store_lines(store: dict[str, Any]) -> list[str]:
+    chunks, commands = store["documents"]["chunks"], store["commands"]["commands"]
+    index = store["index"]
+    indexed = f"{chunks + commands - index['waiting']} of them in the Chroma index" if index["enabled"] else "no index"
+    size = f"{store['bytes'] / 2**20:.1f} MiB"
+    return [
+        f"{chunks} chunks and {commands} commands, each with its vector of {store['model']}",
+        f"{indexed}; {size} on disk",
+    ]
 
 
 def _next_lines(kept: str | None) -> list[str]:
