@@ -24,19 +24,20 @@ def main(arguments: list[str]) -> int:
         write_history(given.path, given.lines, given.seed)
         return 0
     names = NAMES if given.name == "all" else (given.name,)
-    rows = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="omnimemory-benchmarks-") as work:
         options = Options(
             Path(work).resolve(),
             **{key: value for key, value in vars(given).items() if key not in ("name", "json", "path", "seed")},
         )
-        for found in _run(names, options, everything=given.name == "all"):
-            row = replace(found, target="", ok=None) if options.quick and found.by_size else found
-            rows.append(row)
-            if given.json:
-                print(row.to_json(), flush=True)
-    if not given.json:
-        print_rows(rows)
+        try:
+            for row in _run(names, options, everything=given.name == "all"):
+                rows.append(replace(row, target="", ok=None) if options.quick and row.by_size else row)
+                if given.json:
+                    print(rows[-1].to_json(), flush=True)
+        finally:  # what was measured is shown, also when a later benchmark breaks or is stopped
+            if not given.json:
+                print_rows(rows)
     return int(any(row.ok is False for row in rows))
 
 

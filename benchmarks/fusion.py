@@ -130,8 +130,8 @@ def _sections(folder: Path) -> list[tuple[str, str]]:
             document = read(file, limits)
         except (SkippedError, SourceError):
             continue
-        ends = [heading.start for heading in document.headings[1:]] + [len(document.text)]
-        for heading, end in zip(document.headings, ends, strict=True):
+        ends = [*(heading.start for heading in document.headings[1:]), len(document.text)]
+        for heading, end in zip(document.headings, ends, strict=False):
             body = document.text[heading.start : end].partition("\n")[2].lstrip("=-~^\"'`#*+.: \n")
             if len(body) >= _SHORTEST_SECTION:
                 found.append((heading.title, body))

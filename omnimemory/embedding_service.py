@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from omnimemory.embedders.base import Embedder, Role, UnembeddableTextError, Vectors, check_vectors
+from omnimemory.errors import EmbedderError, MemoryBudgetError
 from omnimemory.scheduler.footprint import Request, index_bytes
 from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.storage.cache import EmbeddingCache
@@ -21,12 +22,17 @@ __all__ = ["Embedded", "EmbeddingService"]
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The vectors of n texts, (n, dim); rows named in ``unembeddable`` (index -> reason) hold zeros."""
+    """The vectors of n texts, (n, dim); rows named in ``unembeddable`` (index -> reason) hold zeros.
+
+    So do those in ``left``: the model was not asked for them, or gave up, because of ``error``.
+    """
 
     vectors: Vectors
     unembeddable: dict[int, str] = field(default_factory=dict)
     embedded: int = 0
     cache_hits: int = 0
+    left: frozenset[int] = frozenset()
+    error: EmbedderError | MemoryBudgetError | None = None
 
 
 class EmbeddingService:
@@ -60,7 +66,11 @@ class EmbeddingService:
         Raises :class:`EmbedderError` (naming the texts that have no vector, when it is that) and
         :class:`MemoryBudgetError` when there is no memory for a single text.
         """
+        if isinstance(texts, str):
+            raise EmbedderError("got one str where a list of texts is expected: pass [text], or use embed_text(text)")
         found = self.resolve(texts, role)
+        if found.error is not None:
+            raise found.error
         if found.unembeddable:
             reasons = "; ".join(f"text {index}: {why}" for index, why in sorted(found.unembeddable.items())[:3])
             raise UnembeddableTextError(
@@ -81,7 +91,7 @@ class EmbeddingService:
         return await asyncio.to_thread(self.embed_batch, texts, role)
 
     def resolve(self, texts: Sequence[str], role: Role, *, stored: bool = False) -> Embedded:
-        """Return vectors for all texts that have one, and why the others have none.
+        """Return vectors for all texts that have one, and why the others have none; raises nothing for the model.
 
         ``stored`` says that the vectors will go into the index, whose growth is then part of what the
         scheduler is asked for.
@@ -97,13 +107,15 @@ class EmbeddingService:
             cached, known = self.cache.get_many(self.embedder.fingerprint, role, self.dim, unique)
             vectors[known] = cached[known]
         missing = [i for i in np.flatnonzero(~known).tolist() if i not in unembeddable]
-        self._compute(unique, missing, role, vectors, unembeddable, stored=stored)
+        left, error = self._compute(unique, missing, role, vectors, unembeddable, stored=stored)
         places = [first[text] for text in texts]
         return Embedded(
             vectors[places] if len(unique) != len(texts) else vectors,
             {index: unembeddable[place] for index, place in enumerate(places) if place in unembeddable},
-            embedded=sum(1 for i in missing if i not in unembeddable),
+            embedded=sum(1 for i in missing if i not in unembeddable) - len(left),
             cache_hits=int(known.sum()),
+            left=frozenset(index for index, place in enumerate(places) if place in left),
+            error=error,
         )
 
     def _compute(
@@ -115,16 +127,30 @@ class EmbeddingService:
         unembeddable: dict[int, str],
         *,
         stored: bool,
-    ) -> None:
-        """Embed ``texts[missing]`` into ``vectors``, batch by batch, each under a lease and then cached."""
-        position = 0
-        while position < len(missing):
-            batch = missing[position : position + self.batch_size]
+    ) -> tuple[set[int], EmbedderError | MemoryBudgetError | None]:
+        """Embed ``texts[missing]`` into ``vectors``, batch by batch, each under a lease and then cached.
+
+        Returns what is left to do, and why. Short texts come first: a text that is too long for the memory there
+        is must not keep the others from theirs.
+        """
+        order = sorted(missing, key=lambda i: len(texts[i]))
+        position, size = 0, self.batch_size
+        while position < len(order):
+            batch = order[position : position + size]
             costs = self._costs([texts[i] for i in batch])
-            with self.scheduler.lease(self._request(costs, stored=stored)) as lease:
-                batch = batch[: _fitting(costs, lease.items)]
-                self._embed_some(texts, batch, role, vectors, unembeddable)
-            position += len(batch)
+            try:
+                with self.scheduler.lease(self._request(costs, stored=stored)) as lease:
+                    batch = batch[: _fitting(costs, lease.items)]
+                    self._embed_some(texts, batch, role, vectors, unembeddable)
+            except MemoryBudgetError as error:
+                if len(batch) == 1:
+                    return set(order[position:]), error
+                size = len(batch) // 2  # the average was refused; half of them cost less
+            except EmbedderError as error:
+                return set(order[position:]), error
+            else:
+                position += len(batch)
+        return set(), None
 
     def _embed_some(
         self, texts: list[str], batch: list[int], role: Role, vectors: Vectors, unembeddable: dict[int, str]
@@ -168,7 +194,10 @@ class EmbeddingService:
 
 
 def _fitting(costs: list[int], items: int) -> int:
-    """Return how many of the first texts fit into what was granted for ``items`` average ones, at least one."""
+    """Return how many of the first texts fit into what was granted for ``items`` average ones.
+
+    At least one, because costs are in ascending order: the first is not above the average.
+    """
     if items >= len(costs):
         return len(costs)
     granted, used = items * -(-sum(costs) // len(costs)), 0

@@ -10,12 +10,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
-from store_cases import SPACE, add_rows, chunk, finish, opened, run, start, unit_vectors, wait_until
+from store_cases import SPACE, add_chunks, add_rows, chunk, finish, opened, run, start, unit_vectors, wait_until
 
 from omnimemory.errors import InvalidVectorError, SchemaError, StoreError, StoreFullError
 from omnimemory.storage.catalog import HEAD, Catalog
 from omnimemory.storage.migration import migrations_directory
-from omnimemory.storage.vectors import insert_vectors, read_vectors, rows_above
+from omnimemory.storage.vectors import read_vectors, rows_above
 
 
 def schema_of(path):
@@ -131,11 +131,15 @@ def test_processes_that_make_the_same_catalog_at_once_share_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.sqlite3"]
 
 
+def insert_and_fail(sql):
+    sql.execute("INSERT INTO meta VALUES ('half', 'done')")
+    raise sqlite3.Warning("half way")
+
+
 def test_a_transaction_is_all_or_nothing(tmp_path):
     catalog = Catalog(tmp_path / "catalog.sqlite3")
-    with pytest.raises(ZeroDivisionError), catalog.transaction() as sql:
-        sql.execute("INSERT INTO meta VALUES ('half', 'done')")
-        raise ZeroDivisionError
+    with pytest.raises(sqlite3.Warning, match="half way"), catalog.transaction() as sql:
+        insert_and_fail(sql)
     assert catalog.meta("half") == ""
     with catalog.transaction() as sql:
         sql.execute("INSERT INTO meta VALUES ('whole', 'done')")
@@ -224,10 +228,8 @@ def test_rows_that_contradict_the_catalog_are_not_called_damage(tmp_path):
 )
 def test_vectors_that_would_spoil_the_collection_are_refused(tmp_path, bad):
     with opened(tmp_path / "store") as store:
-        with pytest.raises(InvalidVectorError, match="finite vectors of 16"), store.catalog.transaction() as sql:
-            owner = store.documents.ensure_source(sql, "file:a", "file")
-            rows = store.documents.add(sql, owner, [chunk("a")], pending=False)
-            insert_vectors(sql, store.documents.collection, rows, bad)
+        with pytest.raises(InvalidVectorError, match="finite vectors of 16"):
+            add_chunks(store, [chunk("a")], bad)
         assert store.documents.count() == 0
 
 

@@ -107,7 +107,7 @@ def test_an_older_catalog_is_backed_up_and_migrated_with_all_its_data(tmp_path, 
 )
 def test_a_migration_that_fails_leaves_the_original_as_it_was(tmp_path, catalog, more):
     before = digest(catalog)
-    with pytest.raises(SchemaError, match="[Nn]othing was changed"):
+    with pytest.raises(SchemaError, match=r"[Nn]othing was changed"):
         migrate(catalog, "0001", "0002", directory=migrations_with_one_more(tmp_path / "more", more))
     assert digest(catalog) == before
     assert files_beside(catalog) == {"catalog.sqlite3"}
@@ -202,7 +202,8 @@ from omnimemory.storage import catalog
 from omnimemory.storage.store import StoreOptions, open_store
 assert Path(catalog.__file__).is_relative_to(sys.argv[2]), catalog.__file__
 held = open_store(Path(sys.argv[1]), StoreOptions(index=False), fingerprint=sys.argv[3], model="random", dim=16)
-print(held.store.documents.count(), held.store.catalog.value("SELECT max(language) FROM chunks"), "alembic" in sys.modules)
+language = held.store.catalog.value("SELECT max(language) FROM chunks")
+print(held.store.documents.count(), language, "alembic" in sys.modules)
 held.close()
 """
 

@@ -67,7 +67,9 @@ CHROMA_FILTERS = filters(
     )
 )
 BIG = st.sampled_from([2**53, 2**53 + 1, 2**63 - 1, -(2**63), float(2**53), float(2**63), 1e300, -1e300])
-NUMBERS = st.one_of(AGREED_NUMBERS, FRACTIONS, BIG, st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False))
+NUMBERS = st.one_of(
+    AGREED_NUMBERS, FRACTIONS, BIG, st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False)
+)
 OWN_FILTERS = st.one_of(
     filters(conditions(NUMBERS, st.lists(st.one_of(NUMBERS, STRINGS, BOOLEANS), min_size=1, max_size=4))),
     st.dictionaries(st.sampled_from(KEYS), st.one_of(NUMBERS, STRINGS, BOOLEANS), min_size=1, max_size=3),
@@ -186,7 +188,14 @@ def test_filters_mean_what_they_mean_in_python(records, where):
     assert mask.tolist() == [accepts(where, record) for record in records]
 
 
-@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8), SCALARS, min_size=1, max_size=3))
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8),
+        SCALARS,
+        min_size=1,
+        max_size=3,
+    )
+)
 @settings(max_examples=40, deadline=None)
 def test_any_text_can_be_a_key(store, record):
     put(store, [record, {}])
@@ -196,7 +205,9 @@ def test_any_text_can_be_a_key(store, record):
             assert matching(store, {key: {"$ne": value}}) == {"r1"}
 
 
-@pytest.mark.parametrize("key", ['say "hi"', "back\\slash", "a.b", "a[0]", "", "tab\t", "$.x"[1:], "天気", "'; DROP TABLE chunks"])
+@pytest.mark.parametrize(
+    "key", ['say "hi"', "back\\slash", "a.b", "a[0]", "", "tab\t", "$.x"[1:], "天気", "'; DROP TABLE chunks"]
+)
 def test_a_key_with_signs_of_its_own_is_only_a_key(store, key):
     put(store, [{key: "yes"}, {"other": "yes"}, {key: ["in a list"]}])
     assert matching(store, {key: "yes"}) == {"r0"}

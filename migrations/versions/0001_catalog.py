@@ -37,10 +37,11 @@ STATEMENTS = (
     """
     CREATE TABLE sources (
         id INTEGER PRIMARY KEY,
-        uri TEXT NOT NULL UNIQUE,
+        uri TEXT NOT NULL,
         kind TEXT NOT NULL,
         state TEXT NOT NULL DEFAULT '{}',
-        complete INTEGER NOT NULL DEFAULT 0
+        complete INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (uri, kind)
     )
     """,
     """

@@ -13,18 +13,20 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omnimemory.errors import SourceError
+from omnimemory.ingest.clean_document import clean_document
 from omnimemory.ingest.pipeline import Tally
+from omnimemory.ingest.roots import Root, removable, walk_root
 from omnimemory.records import Document, Failure, Progress
 from omnimemory.sources.chunking import TokenCounter, chunk
-from omnimemory.sources.documents import Found, Limits, SkippedError, read, walk
+from omnimemory.sources.documents import Found, Limits, SkippedError, read
 from omnimemory.sources.redaction import Redactor
-from omnimemory.storage.documents import DocumentTable, NewChunk, StoredChunk, StoredSource
-from omnimemory.storage.items import ItemTable
+from omnimemory.storage.documents import DocumentTable, NewChunk, StoredChunk
+from omnimemory.storage.sources import StoredSource, reopen_source, source_state, sources_below
 from omnimemory.storage.store import Store
 
 __all__ = ["DocumentReader", "chunk_id", "document_changes"]
@@ -32,8 +34,6 @@ __all__ = ["DocumentReader", "chunk_id", "document_changes"]
 READER_VERSION = 1
 """Raise it when chunks of the same file come out differently, so that files are read again."""
 
-_PRUNE_FILES = 10
-_PRUNE_SHARE = 0.5
 _TICK_NS = 50_000_000
 _COARSE_TICK_NS = 2_000_000_000
 
@@ -45,13 +45,17 @@ def chunk_id(uri: str, text: str, occurrence: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DocumentReader:
-    """How files become chunks: limits of the walk, the redactor, and the chunker's settings."""
+    """How files become chunks: limits of the walk, the redactor, and the chunker's settings.
+
+    ``own`` names folders that hold no documents, because they are the memory's own.
+    """
 
     limits: Limits
     redactor: Redactor
     count_tokens: TokenCounter
     size: int
     overlap: int
+    own: tuple[str, ...] = ()
 
     @property
     def signature(self) -> list[int | bool]:
@@ -74,16 +78,20 @@ class DocumentReader:
 
 @dataclass(slots=True)
 class FileChange:
-    """A part of what changed in one file: new chunks, and with the last part everything else."""
+    """A part of what changed in one file: new chunks, and with the last part everything else.
 
-    table: ItemTable
-    documents: DocumentTable
+    ``before`` is what the source remembered when the file was compared with it; ``state``, with the last
+    part only, what it is to remember from now on.
+    """
+
+    table: DocumentTable
     uri: str
+    before: dict[str, Any]
+    tally: Tally
     new: Sequence[NewChunk] = ()
     stale: Sequence[int] = ()
     kept: Sequence[tuple[StoredChunk, NewChunk]] = ()
     state: dict[str, Any] | None = None
-    tally: Tally = field(default_factory=Tally)
 
     @property
     def texts(self) -> Sequence[str]:
@@ -92,38 +100,48 @@ class FileChange:
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:
         """See :class:`~omnimemory.ingest.pipeline.Change`."""
-        source = self.documents.ensure_source(sql, self.uri, "file")
-        rows = self.documents.add(sql, source, self.new, pending=pending)
-        moved = self.documents.move(sql, self.kept)
-        self.documents.delete(sql, self.stale)
-        if self.state is not None:
-            self.documents.finish_source(sql, source, self.state)
-        self.tally.added += len(self.new)
+        source = self.table.ensure_source(sql, self.uri, "file")
+        now = source_state(sql, source)
+        there = self.table.rows_of([piece.id for piece in self.new]) if now != self.before else {}
+        rows = self.table.add(sql, source, self.new, pending=pending)
+        self.tally.added += len(self.new) - len(there)
+        self.tally.unchanged += len(there)
+        if self.state is None or (now != self.before and not _same_text(now, self.state)):
+            # Not the whole file yet; or another process read another version of it meanwhile, and which chunks
+            # are old is for the next run to find out.
+            reopen_source(sql, source)
+            return rows
+        moved = self.table.move(sql, self.kept)
+        self.table.delete(sql, self.stale)
+        self.table.finish_source(sql, source, self.state)
         self.tally.updated += moved
         self.tally.unchanged += len(self.kept) - moved
         self.tally.deleted += len(self.stale)
         return rows
 
 
+def _same_text(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return (one.get("digest"), one.get("how")) == (other.get("digest"), other.get("how"))
+
+
 @dataclass(slots=True)
 class FileRemoval:
     """A file that is gone: its chunks go as well."""
 
-    table: ItemTable
-    documents: DocumentTable
+    table: DocumentTable
     source: StoredSource
     tally: Tally
     texts: Sequence[str] = ()
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:  # noqa: ARG002 - Change's signature
         """See :class:`~omnimemory.ingest.pipeline.Change`."""
-        self.tally.deleted += self.documents.delete_source(sql, self.source.id)
+        self.tally.deleted += self.table.delete_source(sql, self.source.id)
         return []
 
 
 def document_changes(
     store: Store,
-    roots: Sequence[Path],
+    paths: Sequence[Path],
     reader: DocumentReader,
     tally: Tally,
     *,
@@ -137,27 +155,117 @@ def document_changes(
     ``part`` is the most new chunks in one change. Everything that is skipped or fails is named in
     ``tally.failures``; nothing stops the run.
     """
+    roots = [walk_root(path, reader.limits, reader.own) for path in paths]
+    stored = {root.uri: sources_below(store.catalog, root.uri, "file") for root in roots}
+    known = {uri: source for sources in stored.values() for uri, source in sources.items()}
+    files: dict[str, tuple[Found, Root]] = {}
     for root in roots:
-        found: dict[str, Found] = {}
-        troubled = False
-        for entry in walk(root, reader.limits):
-            if isinstance(entry, Failure):
-                tally.failures.append(entry)
-                troubled = troubled or entry.error
-            else:
-                found[entry.uri] = entry
-        stored = store.documents.sources(_prefix(root))
-        for number, (uri, file) in enumerate(found.items()):
-            progress(Progress("documents", number, len(found), uri))
-            yield from _file_changes(store.documents, file, stored.get(uri), reader, tally, part)
-        progress(Progress("documents", len(found), len(found)))
-        if prune:
-            yield from _removals(store.documents, root, stored, found, tally, troubled=troubled, prune_all=prune_all)
+        for uri, file in root.found.items():
+            files.setdefault(uri, (file, root))  # roots may overlap
+    alive = {uri for root in roots for uri in root.refused}
+    for root in roots:
+        forgotten = prune_all and not root.exists and stored[root.uri]
+        tally.failures += root.failures if not forgotten else ()
+    for number, (uri, (file, root)) in enumerate(files.items()):
+        progress(Progress("documents", number, len(files), uri))
+        reading = _FileReading(store.documents, file, root, known.get(uri), reader, tally, part)
+        yield from reading.changes()
+        if not reading.blank:
+            alive.add(uri)
+    progress(Progress("documents", len(files), len(files)))
+    if prune:
+        yield from _removals(store.documents, roots, stored, alive, tally, anyway=prune_all)
 
 
-def _prefix(root: Path) -> str:
-    resolved = root.resolve()
-    return f"{resolved.as_posix().rstrip('/')}/" if resolved.is_dir() else resolved.as_posix()
+def _removals(
+    table: DocumentTable,
+    roots: Sequence[Root],
+    stored: dict[str, dict[str, StoredSource]],
+    alive: set[str],
+    tally: Tally,
+    *,
+    anyway: bool,
+) -> Iterator[FileRemoval]:
+    for root in roots:
+        gone, why_not = removable(root, stored[root.uri], alive, anyway=anyway)
+        if why_not:
+            tally.failures.append(Failure(str(root.path), why_not, error=False))
+        for source in gone:
+            alive.add(source.uri)  # once, though it may be below several roots
+            yield FileRemoval(table, source, tally)
+
+
+@dataclass(slots=True)
+class _FileReading:
+    """One file compared with what is stored of it; ``blank`` says afterwards that it holds no text."""
+
+    table: DocumentTable
+    file: Found
+    root: Root
+    stored: StoredSource | None
+    reader: DocumentReader
+    tally: Tally
+    part: int
+    blank: bool = False
+
+    def changes(self) -> Iterator[FileChange]:
+        """Yield what has to change for this file: nothing when its size and times are what they were."""
+        self.tally.sources += 1
+        file, state = self.file, self._complete_state()
+        if state and state.get("stat") == _stat(file):
+            self.tally.unchanged += int(state["chunks"])
+            return
+        fresh = _is_fresh(file)
+        document = self._document()
+        if document is None:
+            return
+        digest = _digest(document)
+        now = {"stat": None if fresh else _stat(file), "digest": digest, "how": self.reader.signature}
+        now["root"] = self.root.uri
+        if state and state.get("digest") == digest:
+            self.tally.unchanged += int(state["chunks"])
+            yield self._change(state={**now, "chunks": state["chunks"]})
+            return
+        yield from self._chunk_changes(self.reader.chunks(document), now)
+
+    def _complete_state(self) -> dict[str, Any] | None:
+        """Return what the source remembers, if it was read to its end and in the same way."""
+        if self.stored is None or not self.stored.complete or self.stored.state.get("how") != self.reader.signature:
+            return None
+        return self.stored.state
+
+    def _document(self) -> Document | None:
+        """Read the file and take out its secrets; ``None``, and a line in the report, if that is not possible."""
+        try:
+            document = read(self.file, self.reader.limits)
+        except SkippedError as error:
+            self.blank = True
+            self.tally.failures.append(Failure(self.file.uri, str(error), error=False))
+            return None
+        except SourceError as error:
+            self.tally.failures.append(Failure(self.file.uri, str(error)))
+            return None
+        document, counts = clean_document(document, self.reader.redactor)
+        self.tally.redactions.update(counts)
+        return document
+
+    def _chunk_changes(self, chunks: list[NewChunk], state: dict[str, Any]) -> Iterator[FileChange]:
+        old = self.table.stored(self.stored.id) if self.stored else {}
+        wanted = {piece.id for piece in chunks}
+        new = [piece for piece in chunks if piece.id not in old]
+        while len(new) > self.part:
+            yield self._change(new=new[: self.part])
+            new = new[self.part :]
+        yield self._change(
+            new=new,
+            stale=[piece.row for public, piece in old.items() if public not in wanted],
+            kept=[(old[piece.id], piece) for piece in chunks if piece.id in old],
+            state={**state, "chunks": len(chunks)},
+        )
+
+    def _change(self, **parts: Any) -> FileChange:
+        before = self.stored.state if self.stored else {}
+        return FileChange(self.table, self.file.uri, before, self.tally, **parts)
 
 
 def _stat(file: Found) -> list[int]:
@@ -171,114 +279,7 @@ def _is_fresh(file: Found) -> bool:
     return file.mtime_ns > time.time_ns() - tick
 
 
-def _file_changes(
-    documents: DocumentTable,
-    file: Found,
-    stored: StoredSource | None,
-    reader: DocumentReader,
-    tally: Tally,
-    part: int,
-) -> Iterator[FileChange]:
-    tally.sources += 1
-    complete = stored is not None and stored.complete and stored.state.get("how") == reader.signature
-    if stored is not None and complete and stored.state.get("stat") == _stat(file):
-        tally.unchanged += int(stored.state.get("chunks", 0))
-        return
-    fresh = _is_fresh(file)
-    try:
-        document = _redacted(read(file, reader.limits), reader, tally)
-    except SkippedError as error:
-        tally.failures.append(Failure(file.uri, str(error), error=False))
-        return
-    except SourceError as error:
-        tally.failures.append(Failure(file.uri, str(error)))
-        return
-    digest = _digest(document)
-    state = {"stat": None if fresh else _stat(file), "digest": digest, "how": reader.signature}
-    if stored is not None and complete and stored.state.get("digest") == digest:
-        count = int(stored.state.get("chunks", 0))
-        tally.unchanged += count
-        yield FileChange(documents, documents, file.uri, state={**state, "chunks": count})
-        return
-    yield from _chunk_changes(documents, file.uri, reader.chunks(document), stored, state, tally, part)
-
-
-def _chunk_changes(
-    documents: DocumentTable,
-    uri: str,
-    chunks: list[NewChunk],
-    stored: StoredSource | None,
-    state: dict[str, Any],
-    tally: Tally,
-    part: int,
-) -> Iterator[FileChange]:
-    old = documents.stored(stored.id) if stored else {}
-    new = [piece for piece in chunks if piece.id not in old]
-    kept = [(old[piece.id], piece) for piece in chunks if piece.id in old]
-    wanted = {piece.id for piece in chunks}
-    stale = [piece.row for public, piece in old.items() if public not in wanted]
-    while len(new) > part:
-        yield FileChange(documents, documents, uri, new=new[:part], tally=tally)
-        new = new[part:]
-    yield FileChange(
-        documents, documents, uri, new=new, stale=stale, kept=kept, state={**state, "chunks": len(chunks)}, tally=tally
-    )
-
-
-def _redacted(document: Document, reader: DocumentReader, tally: Tally) -> Document:
-    found = reader.redactor.document(document.text)
-    if not found.counts:
-        return document
-    tally.redactions.update(found.counts)
-    # Headings point into the text before redaction: find each again behind the one before.
-    headings, position = [], 0
-    for heading in document.headings:
-        title = reader.redactor.document(heading.title).text
-        at = found.text.find(title, position)
-        if at >= 0:
-            start = found.text.rfind("\n", 0, at) + 1
-            headings.append(type(heading)(max(start, position), heading.level, title))
-            position = at
-    return Document(document.uri, found.text, document.format, tuple(headings), document.metadata)
-
-
 def _digest(document: Document) -> str:
-    metadata = json.dumps([document.format, document.metadata], sort_keys=True)
-    return hashlib.blake2b(f"{metadata}\0{document.text}".encode(), digest_size=16).hexdigest()
-
-
-def _removals(
-    documents: DocumentTable,
-    root: Path,
-    stored: dict[str, StoredSource],
-    found: dict[str, Found],
-    tally: Tally,
-    *,
-    troubled: bool,
-    prune_all: bool,
-) -> Iterator[FileRemoval]:
-    skipped = {failure.source for failure in tally.failures}
-    gone = [source for uri, source in stored.items() if uri not in found and uri not in skipped]
-    if not gone:
-        return
-    if not prune_all:
-        reason = _why_not_prune(root, len(gone), len(stored), bool(found), troubled=troubled)
-        if reason:
-            tally.failures.append(Failure(str(root), reason, error=False))
-            return
-    for source in gone:
-        yield FileRemoval(documents, documents, source, tally)
-
-
-def _why_not_prune(root: Path, gone: int, stored: int, anything: bool, *, troubled: bool) -> str | None:
-    """Say why files that seem to be gone must be kept: a folder may be unmounted, or unreadable in part."""
-    fix = f"{gone} files that are no longer found were kept; forget them with --prune-all"
-    if not root.is_dir():
-        return f"there is no folder {root}: {fix}"
-    if not anything:
-        return f"the folder is empty: {fix}"
-    if troubled:
-        return f"a part of the folder could not be read: {fix}"
-    if gone > _PRUNE_FILES and gone > _PRUNE_SHARE * stored:
-        return f"more than half of the folder's files are gone: {fix}"
-    return None
+    headings = [[heading.start, heading.level, heading.title] for heading in document.headings]
+    rest = json.dumps([document.format, document.metadata, headings], sort_keys=True)
+    return hashlib.blake2b(f"{rest}\0{document.text}".encode(), digest_size=16).hexdigest()

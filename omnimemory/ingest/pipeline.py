@@ -10,12 +10,12 @@ import contextlib
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from omnimemory.embedding_service import Embedded, EmbeddingService
-from omnimemory.errors import EmbedderError, MemoryBudgetError
+from omnimemory.errors import MemoryBudgetError
 from omnimemory.records import Failure, IngestReport, Progress
 from omnimemory.storage.items import ItemTable
 from omnimemory.storage.store import Store
@@ -57,6 +57,7 @@ class Tally:
     pending: int = 0
     redactions: Counter[str] = field(default_factory=Counter)
     degraded: str | None = None
+    model_is_down: bool = False
     failures: list[Failure] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -131,14 +132,18 @@ def _take_back() -> None:
 def embed_pending(store: Store, embeddings: EmbeddingService, tally: Tally) -> None:
     """Embed what earlier runs had to leave without a vector."""
     for table in store.tables.values():
-        while waiting := table.pending(PENDING_BATCH):
+        last = 0
+        while waiting := table.pending(PENDING_BATCH, last):
             rows = [row for row, _ in waiting]
             found = _embed(embeddings, [text for _, text in waiting], tally)
             if found is None:
                 return
             with store.catalog.transaction() as sql:
-                _store_vectors(sql, table, rows, found)
+                # Another process may have deleted some of them meanwhile: a vector must not outlive its item.
+                there = {row for row, _ in table.pending(PENDING_BATCH, last)}
                 table.settle(sql, rows)
+                _store_vectors(sql, table, rows, found, there)
+            last = rows[-1]
             store.committed()
 
 
@@ -156,13 +161,12 @@ def _batches(changes: Iterable[Change], size: int) -> Iterator[list[Change]]:
 
 
 def _embed(embeddings: EmbeddingService, texts: list[str], tally: Tally) -> Embedded | None:
-    if tally.degraded is not None:  # asking again for every batch would only wait for each refusal
+    if tally.model_is_down:  # asking again for every batch would only wait for each refusal
         return None
-    try:
-        found = embeddings.resolve(texts, "document", stored=True)
-    except (EmbedderError, MemoryBudgetError) as error:
-        tally.degraded = str(error)
-        return None
+    found = embeddings.resolve(texts, "document", stored=True)
+    if found.error is not None:
+        tally.degraded = str(found.error)
+        tally.model_is_down = not isinstance(found.error, MemoryBudgetError)
     tally.embedded += found.embedded
     tally.cache_hits += found.cache_hits
     return found
@@ -174,19 +178,29 @@ def _commit(store: Store, batch: list[Change], found: Embedded | None, tally: Ta
         for change in batch:
             rows = change.write(sql, pending=found is None)
             if found is not None:
-                part = slice(start, start + len(rows))
-                reasons = {i - start: why for i, why in found.unembeddable.items() if start <= i < part.stop}
-                _store_vectors(sql, change.table, rows, Embedded(found.vectors[part], reasons))
+                part = _part(found, start, start + len(rows))
+                _store_vectors(sql, change.table, rows, part)
+                tally.pending += len(part.left)
             else:
                 tally.pending += len(rows)
             start += len(rows)
 
 
-def _store_vectors(sql: sqlite3.Connection, table: ItemTable, rows: list[int], found: Embedded) -> None:
-    if found.unembeddable:
-        table.mark_unembeddable(sql, ((rows[i], why) for i, why in found.unembeddable.items()))
-        keep = [i for i in range(len(rows)) if i not in found.unembeddable]
-        rows, vectors = [rows[i] for i in keep], found.vectors[keep]
-    else:
-        vectors = found.vectors
-    insert_vectors(sql, table.collection, rows, vectors)
+def _part(found: Embedded, start: int, stop: int) -> Embedded:
+    return Embedded(
+        found.vectors[start:stop],
+        {i - start: why for i, why in found.unembeddable.items() if start <= i < stop},
+        left=frozenset(i - start for i in found.left if start <= i < stop),
+    )
+
+
+def _store_vectors(
+    sql: sqlite3.Connection, table: ItemTable, rows: list[int], found: Embedded, there: Collection[int] | None = None
+) -> None:
+    """Store the vectors of these rows (of those in ``there``, if given), and note which have none, or none yet."""
+    table.mark_unembeddable(sql, ((rows[i], why) for i, why in found.unembeddable.items()))
+    table.postpone(sql, (rows[i] for i in found.left))
+    without = found.unembeddable.keys() | found.left
+    keep = [i for i, row in enumerate(rows) if i not in without and (there is None or row in there)]
+    vectors = found.vectors if len(keep) == len(rows) else found.vectors[keep]
+    insert_vectors(sql, table.collection, [rows[i] for i in keep], vectors)

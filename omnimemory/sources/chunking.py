@@ -1,28 +1,29 @@
 """Documents to chunks of a bounded number of tokens, cut where the text itself says so.
 
 Packing sentence after sentence until a chunk is full is what most splitters do, and it is dear in a memory that is
-kept up to date: one word more on page one moves every later boundary, and the whole document is embedded anew. Here the
-boundaries depend on the text around them, not on what came before: content-defined chunking, known from rsync and LBFS
-(Muthitacharoen, Chen and Mazieres, 2001), in the manner of Bjorner, Blass and Gurevich (2010), who cut at local extremes.
+kept up to date: one word more on page one moves every later boundary, and the whole document is embedded anew. Here
+the boundaries depend on the text around them, not on what came before: content-defined chunking, known from rsync and
+LBFS (Muthitacharoen, Chen and Mazieres, 2001), in the manner of Bjorner, Blass and Gurevich (2010), who cut at local
+extremes.
 
 1. The text is cut into units (see :mod:`omnimemory.sources.units`), which are counted in one batch.
 2. Each boundary between units has a rank (heading before paragraph before list item before sentence...) and, within
    its rank, a place in a queue that is as good as random: the CRC-32 of the unit that follows. Boundaries are asked in
-   that order, and one becomes a cut if it leaves enough on both sides: a heading a quarter of ``size``, any other half
-   of what fits, and only where there is still too much for one chunk. So a boundary competes with the few around it
-   only, and an edit changes the one or two chunks it is in. For it to reach further, boundary after boundary would
-   have to stand later in the queue than the one before, which soon becomes unlikely.
+   that order, and one becomes a cut if it leaves enough on both sides: a heading a quarter of ``size``, any other two
+   fifths of what fits, and only where there is still too much for one chunk. So a boundary competes with the few
+   around it only, and an edit changes the one or two chunks it is in. For it to reach further, boundary after boundary
+   would have to stand later in the queue than the one before, which soon becomes unlikely.
 3. What still does not fit is halved at the best place near its middle, and chunks that might be too long once the
    overlap is added are counted as a whole.
 
-The price is fill: a chunk holds two thirds of what fits on average, where greedy packing reaches nine tenths. It is our
+The price is fill: a chunk holds two thirds of ``size`` on average, where greedy packing reaches nine tenths. It is our
 own and not semchunk's because that one merges greedily and counts tokens in many small calls.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -110,7 +111,7 @@ def _chosen(text: str, units: Sequence[Unit], size: int, most: int) -> _Cuts:
     if cuts.before[-1] > most:
         queue = [n for n in range(1, len(units)) if units[n].level or not _is_bare_heading(text, units[n - 1])]
         for number in sorted(queue, key=lambda n: (units[n].rank, hashes[n])):
-            cuts.ask(number, most // 2, most)
+            cuts.ask(number, most * 2 // 5, most)
         cuts.halve(units, most)
     return cuts
 
@@ -169,12 +170,13 @@ def _reached(text: str, lowest: int, start: int, characters: int) -> int:
     """Return where an overlap of at most ``characters`` before ``start`` begins: at a sentence, line or word."""
     if start - lowest <= characters:
         return lowest
-    from_here = start - characters
-    for pattern, share in ((SENTENCE_END, 4), (_LINE_END, 4), (_BLANKS, 1)):
-        match = pattern.search(text, from_here, start)
-        if match and (start - match.end()) * share >= characters:
+    first = start - characters
+    last = first + len(text[first:start].rstrip())
+    for pattern, least in ((SENTENCE_END, characters // 4), (_LINE_END, characters // 4), (_BLANKS, 1)):
+        match = pattern.search(text, first, last)
+        if match and last - match.end() >= max(least, 1):
             return match.end()
-    return from_here if _BLANKS.search(text, from_here, start) is None else start
+    return first if first < last else start
 
 
 def _fitted(text: str, pieces: list[_Piece], count_tokens: TokenCounter, size: int) -> list[_Piece]:
@@ -204,8 +206,10 @@ def _smaller(text: str, piece: _Piece, share: float) -> list[_Piece]:
     overlap = piece.start - piece.begin
     if overlap:
         kept = int(overlap - (piece.end - piece.begin) * (1 - share) * 1.1)
-        begin = _reached(text, max(piece.lowest, piece.begin + 1), piece.start, kept) if kept > 0 else piece.start
-        return [_Piece(begin, piece.start, piece.end, piece.lowest, piece.tokens)]
+        begin = _reached(text, piece.lowest, piece.start, max(0, kept))
+        return [
+            _Piece(begin if begin > piece.begin else piece.start, piece.start, piece.end, piece.lowest, piece.tokens)
+        ]
     middle = (piece.start + piece.end) // 2
     blank = _BLANKS.search(text, middle, piece.end)
     ends, after = (blank.start(), blank.end()) if blank and blank.end() < piece.end else (middle, middle)

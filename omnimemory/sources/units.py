@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
+from zlib import crc32
 
 from omnimemory.records import Document
 from omnimemory.sources.formats.markup import fences
@@ -51,7 +52,7 @@ class Unit(NamedTuple):
 def split_units(document: Document, count_tokens: TokenCounter, limit: int) -> list[Unit]:
     """Return the units of a document in order, each of at most ``limit`` tokens (or a single character)."""
     text = document.text
-    units = _counted(text, _coarse(document), count_tokens, limit)
+    units = _counted(text, _coarse(document, limit), count_tokens, limit)
     by_line = document.format in {"code", "notebook"}
     steps = (_LINE, SENTENCE_END) if by_line else (SENTENCE_END, _LINE)
     for rank, pattern in enumerate((*steps, _PHRASE, _WORD), start=_FINER_RANK):
@@ -64,7 +65,7 @@ def split_units(document: Document, count_tokens: TokenCounter, limit: int) -> l
     return units
 
 
-def _coarse(document: Document) -> Iterator[Unit]:
+def _coarse(document: Document, limit: int) -> Iterator[Unit]:
     """Yield what headings, blank lines and list items separate, not counted yet."""
     text = document.text
     first = _BODY.search(text)
@@ -81,8 +82,20 @@ def _coarse(document: Document) -> Iterator[Unit]:
     }
     ranks.update(dict.fromkeys(levels, _HEADING_RANK))
     ranks.pop(len(text), None)
-    for start, after in pairwise([*sorted(ranks), len(text)]):
+    for start, after in pairwise(_thinned(text, [*sorted(ranks), len(text)], limit, levels)):
         yield Unit(start, start + len(text[start:after].rstrip()), ranks[start], levels.get(start, 0))
+
+
+def _thinned(text: str, edges: Sequence[int], limit: int, always: Container[int] = ()) -> Sequence[int]:
+    """Leave out most edges between tiny parts, each of which would cost a count; hashes choose, so edits stay local."""
+    tiny = max(1, limit // 8)
+    kept = [edges[0]]
+    for before, edge, after in zip(edges, edges[1:], edges[2:], strict=False):
+        apart = edge - kept[-1]
+        wanted = edge - before >= tiny or after - edge >= tiny or apart >= 4 * tiny or edge in always
+        if wanted or (apart * 2 >= tiny and crc32(text[edge:after].encode("utf-8", "replace")) % 4 == 0):
+            kept.append(edge)
+    return [*kept, edges[-1]]
 
 
 def _counted(text: str, units: Iterable[Unit], count_tokens: TokenCounter, limit: int) -> list[Unit]:
@@ -99,7 +112,7 @@ def _counted(text: str, units: Iterable[Unit], count_tokens: TokenCounter, limit
 def _split(text: str, unit: Unit, pattern: re.Pattern[str], rank: int, limit: int) -> Iterator[Unit]:
     """Yield the parts of a unit that is too long, or the unit itself."""
     ends = [m.end() for m in pattern.finditer(text, unit.start, unit.end)] if unit.tokens > limit else []
-    edges = [unit.start, *(end for end in ends if end < unit.end), unit.end]
+    edges = _thinned(text, [unit.start, *(end for end in ends if end < unit.end), unit.end], limit)
     if len(edges) == 2:
         yield unit
         return

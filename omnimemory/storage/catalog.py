@@ -62,6 +62,8 @@ def catalog_errors(path: Path) -> Iterator[None]:
 
 
 def _operational(path: Path, text: str) -> StoreError:
+    if text == "interrupted":  # that is how ``Connections.close`` ends what another thread is doing
+        return StoreError(f"{path} was closed while it was in use: open the store again.")
     if "disk is full" in text or "disk I/O error" in text:
         return StoreFullError(
             f"The disk of {path} is full or failing ({text}). What was committed is safe; "

@@ -17,6 +17,7 @@ from omnimemory.records import Event
 from omnimemory.storage.catalog import Catalog, Collection
 from omnimemory.storage.items import NEWEST, Item, Payload
 from omnimemory.storage.keyword import index_text, search_fts
+from omnimemory.storage.vectors import delete_vectors
 
 __all__ = ["CommandTable", "command_id"]
 
@@ -95,6 +96,26 @@ class CommandTable:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
         sql.executemany("UPDATE commands SET pending = 0 WHERE id = ?", ((row,) for row in rows))
 
+    def forget_unused(self, sql: sqlite3.Connection, rows: Iterable[int]) -> None:
+        """Delete those of these commands that no event speaks of any more; their events have changed."""
+        listed = sorted(set(rows))
+        for start in range(0, len(listed), _PART):
+            part = listed[start : start + _PART]
+            unused = sql.execute(
+                f"SELECT id, command_id, text FROM commands c WHERE id IN ({','.join('?' * len(part))}) "
+                "AND NOT EXISTS (SELECT 1 FROM events e WHERE e.command_row = c.id)",
+                part,
+            ).fetchall()
+            # A contentless FTS5 table forgets a row only when told exactly what was indexed.
+            sql.executemany(
+                "INSERT INTO commands_fts (commands_fts, rowid, text) VALUES ('delete', ?, ?)",
+                ((row, index_text(text)) for row, _, text in unused),
+            )
+            delete_vectors(sql, self.collection, [(row, public) for row, public, _ in unused])
+            sql.executemany("DELETE FROM commands WHERE id = ?", ((row,) for row, _, _ in unused))
+        if listed:
+            sql.execute("UPDATE collections SET updates = updates + 1 WHERE id = ?", (self.collection.id,))
+
     # -- reading
 
     def payload(self, after: int, limit: int, upto: int = NEWEST) -> Payload | None:
@@ -154,11 +175,20 @@ class CommandTable:
 
     def stamp(self) -> tuple[int, ...]:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
-        return (int(self._catalog.value("SELECT coalesce(max(id), 0) FROM events")),)
+        return self._catalog.rows(
+            "SELECT updates, (SELECT coalesce(max(id), 0) FROM events) FROM collections WHERE id = ?",
+            (self.collection.id,),
+        )[0]
 
-    def pending(self, limit: int) -> list[tuple[int, str]]:
+    def pending(self, limit: int, after: int = 0) -> list[tuple[int, str]]:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
-        return self._catalog.rows("SELECT id, text FROM commands WHERE pending ORDER BY id LIMIT ?", (limit,))
+        return self._catalog.rows(
+            "SELECT id, text FROM commands WHERE pending AND id > ? ORDER BY id LIMIT ?", (after, limit)
+        )
+
+    def postpone(self, sql: sqlite3.Connection, rows: Iterable[int]) -> None:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        sql.executemany("UPDATE commands SET pending = 1 WHERE id = ?", ((row,) for row in rows))
 
     def count(self) -> int:
         """See :class:`~omnimemory.storage.items.ItemTable`."""

@@ -30,7 +30,7 @@ _FORKED = "A store cannot be used after fork: open it in the child process inste
 
 @dataclass(slots=True)
 class _Held:
-    """A thread's connection; ``users`` counts how often the thread is using it at this moment."""
+    """A thread's connection; ``users`` counts how often the thread is using it at this moment, under the lock."""
 
     connection: sqlite3.Connection
     thread: threading.Thread
@@ -44,7 +44,7 @@ class Connections:
         self._path = path
         self._local = threading.local()
         self._held: list[_Held] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._refusal = ""
         if path.resolve() in _UNSAFE:
             raise StoreError(
@@ -61,19 +61,33 @@ class Connections:
         held: _Held | None = getattr(self._local, "held", None)
         if held is None:
             held = self._local.held = self._connect()
-        held.users += 1
+        with self._lock:
+            if self._refusal:
+                raise StoreError(self._refusal)
+            held.users += 1
         try:
             yield held.connection
         finally:
-            held.users -= 1
+            with self._lock:
+                held.users -= 1
+                last = self._refusal == _CLOSED and not held.users
+            if last:
+                held.connection.close()
 
     def close(self) -> None:
-        """Close every connection of every thread; the file can then be moved or deleted."""
+        """Close every connection; one that another thread is using is closed by that thread, when it is done.
+
+        What such a thread is waiting for is interrupted. The file can then be moved or deleted.
+        """
         with self._lock:
             self._refusal = self._refusal or _CLOSED
             held, self._held = self._held, []
             self._local = threading.local()
-        for one in held:
+            for one in held:
+                if one.users:  # closing it under the feet of its thread would crash the process
+                    one.connection.interrupt()
+            idle = [one for one in held if not one.users]
+        for one in idle:
             one.connection.close()
 
     def _connect(self) -> _Held:
@@ -104,7 +118,7 @@ class Connections:
 
     def leave_to_parent(self) -> None:
         """Let go of everything in a forked child: close what was idle, keep the rest for ever untouched."""
-        self._lock = threading.Lock()  # a thread that does not exist here may have held the old one
+        self._lock = threading.RLock()  # a thread that does not exist here may have held the old one
         self._refusal = _FORKED
         held, self._held = self._held, []
         self._local = threading.local()

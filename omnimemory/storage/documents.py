@@ -11,24 +11,14 @@ from typing import Any
 import numpy as np
 
 from omnimemory.storage.catalog import Catalog, Collection
-from omnimemory.storage.items import NEWEST, Item, Payload
+from omnimemory.storage.items import NEWEST, Item, Payload, indexable
 from omnimemory.storage.keyword import index_text, search_fts
 from omnimemory.storage.vectors import delete_vectors, note_updates
 
-__all__ = ["DocumentTable", "NewChunk", "StoredChunk", "StoredSource"]
+__all__ = ["DocumentTable", "NewChunk", "StoredChunk"]
 
 _PART = 500
 _TEXT_WEIGHT, _HEADING_WEIGHT = 1.0, 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSource:
-    """A source row; ``state`` is what the last complete ingest remembered about it."""
-
-    id: int
-    uri: str
-    state: dict[str, Any]
-    complete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +67,10 @@ class DocumentTable:
 
     # -- sources
 
-    def sources(self, prefix: str = "", kind: str = "file") -> dict[str, StoredSource]:
-        """Return the sources of a kind whose uri starts with ``prefix``, by uri."""
-        rows = self._catalog.rows(
-            "SELECT id, uri, state, complete FROM sources WHERE kind = ? AND substr(uri, 1, ?) = ?",
-            (kind, len(prefix), prefix),
-        )
-        return {row[1]: StoredSource(row[0], row[1], json.loads(row[2]), bool(row[3])) for row in rows}
-
     def ensure_source(self, sql: sqlite3.Connection, uri: str, kind: str) -> int:
         """Return the row of a source, made incomplete if it is new."""
         sql.execute("INSERT INTO sources (uri, kind) VALUES (?, ?) ON CONFLICT DO NOTHING", (uri, kind))
-        return int(sql.execute("SELECT id FROM sources WHERE uri = ?", (uri,)).fetchone()[0])
+        return int(sql.execute("SELECT id FROM sources WHERE uri = ? AND kind = ?", (uri, kind)).fetchone()[0])
 
     def finish_source(self, sql: sqlite3.Connection, source: int, state: dict[str, Any]) -> None:
         """Mark a source complete and remember what makes its next ingest cheap."""
@@ -203,7 +185,7 @@ class DocumentTable:
         return Payload(
             list(ids),
             list(texts),
-            [_metadata(*row) for row in zip(uris, headings, extras, strict=True)],
+            [_index_metadata(*row) for row in zip(uris, headings, extras, strict=True)],
             np.frombuffer(b"".join(blobs), dtype=np.float32).reshape(len(rows), self.collection.dim),
             int(numbers[-1]),
         )
@@ -217,7 +199,7 @@ class DocumentTable:
                 f"WHERE c.chunk_id IN ({_marks(part)})",
                 part,
             ):
-                found[public] = _metadata(uri, heading, extra)
+                found[public] = _index_metadata(uri, heading, extra)
         return found
 
     def rows_of(self, ids: Sequence[str]) -> dict[str, int]:
@@ -266,9 +248,15 @@ class DocumentTable:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
         return (int(self._catalog.value("SELECT updates FROM collections WHERE id = ?", (self.collection.id,))),)
 
-    def pending(self, limit: int) -> list[tuple[int, str]]:
+    def pending(self, limit: int, after: int = 0) -> list[tuple[int, str]]:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
-        return self._catalog.rows("SELECT id, text FROM chunks WHERE pending ORDER BY id LIMIT ?", (limit,))
+        return self._catalog.rows(
+            "SELECT id, text FROM chunks WHERE pending AND id > ? ORDER BY id LIMIT ?", (after, limit)
+        )
+
+    def postpone(self, sql: sqlite3.Connection, rows: Iterable[int]) -> None:
+        """See :class:`~omnimemory.storage.items.ItemTable`."""
+        sql.executemany("UPDATE chunks SET pending = 1 WHERE id = ?", ((row,) for row in rows))
 
     def settle(self, sql: sqlite3.Connection, rows: Iterable[int]) -> None:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
@@ -285,3 +273,7 @@ def _metadata(uri: str, heading: str, extra: str) -> dict[str, Any]:
         metadata["heading"] = heading
     metadata.update(json.loads(extra))
     return metadata
+
+
+def _index_metadata(uri: str, heading: str, extra: str) -> dict[str, Any]:
+    return {"source": uri, **indexable(_metadata(uri, heading, extra))}

@@ -36,7 +36,7 @@ class Drainer:
     def __init__(self, store: Path, options: DrainOptions) -> None:
         # A session of its own: Ctrl-C reaches the parent only, which lets the child finish its batch.
         self._process = subprocess.Popen(
-            python_child("omnimemory.storage.drainer", str(store), json.dumps(asdict(options))),
+            python_child("omnimemory.storage.drainer", str(store.resolve()), json.dumps(asdict(options))),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from omnimemory.storage.catalog import Collection
 
-__all__ = ["NEWEST", "Item", "ItemTable", "Payload"]
+__all__ = ["NEWEST", "Item", "ItemTable", "Payload", "indexable"]
 
 NEWEST = 2**63 - 1
 """A vector row above all others."""
@@ -43,6 +44,31 @@ class Payload:
     metadatas: list[dict[str, Any]]
     vectors: NDArray[np.float32]
     row: int
+
+
+def indexable(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of some metadata that Chroma can hold; the catalog keeps and filters all of it.
+
+    One key or value that Chroma refuses would keep its batch and everything after it out of the index, and a
+    list with NaN or infinity makes a collection of chromadb 1.5.9 useless for ever.
+    """
+    return {key: value for key, value in metadata.items() if _is_key(key) and _is_value(value)}
+
+
+def _is_key(key: str) -> bool:
+    return bool(key) and not key.startswith(("$", "#", "chroma:"))
+
+
+def _is_value(value: Any) -> bool:
+    if isinstance(value, list):
+        return len({type(member) for member in value}) == 1 and all(_is_scalar(member) for member in value)
+    return _is_scalar(value)
+
+
+def _is_scalar(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str | bool) or (isinstance(value, int) and -(2**63) <= value < 2**63)
 
 
 class ItemTable(Protocol):
@@ -78,8 +104,12 @@ class ItemTable(Protocol):
         """Return numbers that change whenever metadata may have changed."""
         ...
 
-    def pending(self, limit: int) -> list[tuple[int, str]]:
-        """Return (row, text) of items whose vectors are still to come."""
+    def pending(self, limit: int, after: int = 0) -> list[tuple[int, str]]:
+        """Return (row, text) of items above row ``after`` whose vectors are still to come, by row."""
+        ...
+
+    def postpone(self, sql: sqlite3.Connection, rows: Iterable[int]) -> None:
+        """Note that the vectors of these rows come later: they are pending."""
         ...
 
     def settle(self, sql: sqlite3.Connection, rows: Iterable[int]) -> None:

@@ -95,7 +95,11 @@ def _pairs(run: str) -> list[str]:
 
 
 def index_text(text: str) -> str:
-    """Return the text as FTS5 should see it: the text itself, then the extra words."""
+    """Return the text as FTS5 should see it: the text itself, then the extra words.
+
+    What this returns is also needed to take a row out of the tables again, so it must not change without a
+    migration that fills both of them anew.
+    """
     extra: list[str] = []
     if not text.isascii():
         for run in _UNSPACED.findall(text):

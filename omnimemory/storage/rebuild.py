@@ -46,10 +46,14 @@ def rebuild(store: Path, catalog: Catalog, options: DrainOptions) -> int:
         shutil.rmtree(directory, ignore_errors=True)  # half an index would fill the disk for nothing
         raise
     generations.activate(generation)
+    _remove_others(directory)
+    return generation
+
+
+def _remove_others(directory: Path) -> None:
     for other in directory.parent.iterdir():
         if other != directory and other.is_dir():
             shutil.rmtree(other, ignore_errors=True)
-    return generation
 
 
 def _fill(directory: Path, catalog: Catalog, generation: int, options: DrainOptions) -> None:
@@ -78,7 +82,7 @@ def trusted(store: Path, catalog: Catalog, generation: int) -> bool:
         return True
     try:
         probe = subprocess.run(
-            python_child("omnimemory.storage.rebuild", str(store), str(generation)),
+            python_child("omnimemory.storage.rebuild", str(store.resolve()), str(generation)),
             env=child_environment(),
             cwd=store,
             stdin=subprocess.DEVNULL,
@@ -122,11 +126,13 @@ def open_index(store: Path, catalog: Catalog, options: DrainOptions) -> tuple[Ch
         active = rebuild(store, catalog, options)
     directory = generations.directory(store, active)
     try:
-        return ChromaIndex(directory, ef_search=options.ef_search, documents=options.documents), active
+        index = ChromaIndex(directory, ef_search=options.ef_search, documents=options.documents)
     except IndexDamagedError:
         active = rebuild(store, catalog, options)
         directory = generations.directory(store, active)
-        return ChromaIndex(directory, ef_search=options.ef_search, documents=options.documents), active
+        index = ChromaIndex(directory, ef_search=options.ef_search, documents=options.documents)
+    _remove_others(directory)  # what a rebuild that was killed left behind
+    return index, active
 
 
 def main(arguments: list[str]) -> int:

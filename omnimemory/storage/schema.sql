@@ -24,13 +24,15 @@ CREATE TABLE collections (
     deletes INTEGER NOT NULL DEFAULT 0,
     updates INTEGER NOT NULL DEFAULT 0
 );
--- A file, a history or the notes added by hand. `state` is JSON: what makes the next ingest cheap.
+-- A file, a history or the notes added by hand; one file may be both of the first. `state` is JSON: what makes
+-- the next ingest cheap.
 CREATE TABLE sources (
     id INTEGER PRIMARY KEY,
-    uri TEXT NOT NULL UNIQUE,
+    uri TEXT NOT NULL,
     kind TEXT NOT NULL,
     state TEXT NOT NULL DEFAULT '{}',
-    complete INTEGER NOT NULL DEFAULT 0
+    complete INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (uri, kind)
 );
 -- `pending`: stored without a vector because the model was not there; `unembeddable`: why it never gets one.
 CREATE TABLE chunks (

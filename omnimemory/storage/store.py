@@ -3,8 +3,7 @@
 Writing: the catalog first, then the index is drained from it (``drainer.py``). Reading: small
 collections, filtered searches and everything the index does not hold yet are answered exactly from the
 catalog's vectors; large unfiltered searches by Chroma, whose hits are scored again with the true vectors.
-Only the holder of the index lock has the index open; everybody else answers exactly and commits to the
-catalog, and the holder drains it.
+Who has the index open, and when, is the matter of ``index_session.py``.
 """
 
 from __future__ import annotations

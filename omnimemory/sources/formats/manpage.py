@@ -1,6 +1,6 @@
 """Manual pages (man and mdoc macros of roff) to text: a reader, not a formatter.
 
-Requests are dropped and text is kept line by line as it stands; fonts and sizes go, special characters become what
+Requests are dropped and the lines of a paragraph are joined, but not filled anew; fonts and sizes go, special characters become what
 they stand for (groff_char(7)), ``.SH``, ``.SS``, ``.Sh`` and ``.Ss`` become headings. Tables keep their rows; macro
 definitions, equations and conditions of one line are left out. That is enough to search a page; to typeset it takes
 groff.
@@ -30,6 +30,10 @@ _BLANKS = frozenset(_BLANK.split())
 _SPACED = frozenset({"B", "I", "SM", "SB", "R", "UR", "MT", "URL", "MTO", "SY"})
 _ALTERNATING = frozenset({"BR", "RB", "IR", "RI", "BI", "IB"})
 _TAGS = frozenset({"IP", "It"})
+_UNFILLED = frozenset({"nf", "EX", "Vb", "TS"})
+_FILLED = frozenset({"fi", "EE", "Ve", "TE", "Ed"})
+_SYNOPSIS = frozenset({"Nm", "Ft", "Fn", "Fo", "In", "Fd", "Vt"})  # begin a line in a synopsis
+_LONGEST_LINE = 4000
 
 
 def is_manpage(name: str, text: str) -> bool:
@@ -65,6 +69,10 @@ class _Page:
     table: str = ""  # "", "format" or "rows"
     heading: int = 0  # the level of a heading whose title is on the next line
     tag: str = ""  # a bullet that belongs before the next line
+    filled: bool = True  # whether lines of text are joined
+    running: bool = False  # whether the last line is one that the next text continues
+    term: bool = False  # whether the next text is the tag of a paragraph, alone on its line
+    section: str = ""
 
     def read(self, line: str) -> None:
         """Take the next line of the source."""
@@ -86,11 +94,15 @@ class _Page:
             self._blank()
         elif self.heading:
             self._head(self.heading, line)
+        elif self.running and not line[0].isspace() and len(self.lines[-1]) < _LONGEST_LINE:
+            self.lines[-1] += f" {line}"
         else:
             self.lines.append(f"{self.tag} {line}" if self.tag else line)
-            self.tag = ""
+            self.running = self.filled and not self.term
+            self.tag, self.term = "", False
 
     def _blank(self) -> None:
+        self.running = False
         if self.lines and self.lines[-1]:
             self.lines.append("")
 
@@ -98,9 +110,12 @@ class _Page:
         self.heading = 0
         self._blank()
         self.headings.append((len(self.lines), level))
-        self.lines += [title.strip()[:200], ""]
+        self.section = title.strip()[:200]
+        self.lines += [self.section, ""]
 
     def _request(self, name: str, rest: str) -> None:
+        if name in _UNFILLED or name in _FILLED or name == "Bd":
+            self.filled = name in _FILLED or rest.startswith(("-filled", "-ragged", "-centered"))
         if name in _SKIP_UNTIL:
             self.until = _SKIP_UNTIL[name]
         elif name in _HEADINGS:
@@ -114,6 +129,9 @@ class _Page:
             self._titled(words(rest))
         elif name in _BLANKS:
             self._blank()
+            self.term = name in {"TP", "TQ"}
+        elif name == "br":
+            self.running = False
         elif name in _SPACED:
             self._text(" ".join(words(rest)))
         elif name in _ALTERNATING:
@@ -133,6 +151,7 @@ class _Page:
         given = words(rest)
         tag = spoken(given, self.name) if name == "It" else "".join(given[:1])
         if len(tag) > 1 or tag.isalnum():
+            self.term = True
             self._text(tag)
         else:
             self.tag = tag
@@ -142,6 +161,8 @@ class _Page:
         if name == "Nm" and given and not self.name:
             self.name = given[0]
         text = spoken([name, *given], self.name)
+        if name in _SYNOPSIS and self.section.upper() == "SYNOPSIS":
+            self.running = False
         if text and self.lines and not text[0].isalnum() and text.strip(".,;:)") == "":
             self.lines[-1] += text
         else:

@@ -9,7 +9,11 @@ __all__ = ["CALLABLE", "spoken"]
 _ENCLOSED = {
     **dict.fromkeys(("Op", "Bq"), "[]"),
     **dict.fromkeys(("Sq", "Ql"), "''"),
-    **{"Pq": "()", "Aq": "<>", "Brq": "{}", "Dq": "“”", "Qq": '""'},
+    "Pq": "()",
+    "Aq": "<>",
+    "Brq": "{}",
+    "Dq": "“”",
+    "Qq": '""',
 }
 _OPENING = {"Oo": "[", "Bo": "[", "Po": "(", "Ao": "<", "Do": "“", "Qo": '"', "So": "'", "Bro": "{"}
 _CLOSING = {"Oc": "]", "Bc": "]", "Pc": ")", "Ac": ">", "Dc": "”", "Qc": '"', "Sc": "'", "Brc": "}"}

@@ -25,7 +25,7 @@ _NAMED = """
     == ≡ ~~ ≈ ss ß ae æ oe œ AE Æ OE Œ /o ø /O Ø oa å oA Å Fo « Fc » fo ‹ fc › sc § ps ¶ 12 ½ 14 ¼ 34 ¾ la ⟨ ra ⟩
     pc · C+ C++ PI π L" “ R" ” C` " C' " *a α *b β *m μ *p π *W Ω if ∞
 """  # noqa: RUF001 - the characters themselves
-_CHARACTERS = dict(zip(*[iter(_NAMED.split())] * 2, strict=True))
+_CHARACTERS = dict(zip(_NAMED.split()[::2], _NAMED.split()[1::2], strict=True))
 _ACCENTS = {"'": "\u0301", "`": "\u0300", "^": "\u0302", ":": "\u0308", "~": "\u0303", ",": "\u0327", "v": "\u030c"}
 _SIMPLE = {"e": "\\", "t": "\t", "~": " ", "0": " ", "'": "\u00b4", **{char: char for char in "-\\ `._"}}
 
@@ -47,11 +47,12 @@ def words(arguments: str) -> list[str]:
 
 
 def _meant(escape: re.Match[str]) -> str:
-    if escape["char"] is not None:
-        return _SIMPLE.get(escape["char"], "")
+    char: str | None = escape["char"]
+    if char is not None:
+        return _SIMPLE.get(char, "")
     if escape["number"] is not None:
         return _character(int(escape["number"]))
-    name = escape["long"] or escape["two"] or escape["one"]
+    name: str | None = escape["long"] or escape["two"] or escape["one"]
     if not name:
         return ""
     if name[0] == "u" and re.fullmatch(r"u[0-9A-F]{4,6}(_[0-9A-F]{4,6})*", name):

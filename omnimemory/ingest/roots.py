@@ -1,0 +1,123 @@
+"""The files and folders that an ingest was given: what is there now, and which stored files may be forgotten.
+
+A file that is gone is forgotten, because the memory mirrors the files; but a folder that is unmounted or
+unreadable looks like one that was emptied, so doubt keeps everything (see :func:`removable`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omnimemory.errors import ConfigError
+from omnimemory.records import Failure
+from omnimemory.sources.documents import Found, Limits, walk
+from omnimemory.storage.sources import StoredSource
+
+__all__ = ["Root", "path_uri", "removable", "root_paths", "walk_root"]
+
+_FEW_FILES = 10
+_MOST_SHARE = 0.5
+
+
+@dataclass(slots=True)
+class Root:
+    """One file or folder to ingest, as it was found.
+
+    ``refused`` are the uris that could not be looked at: what is stored of them is not gone.
+    """
+
+    path: Path
+    uri: str
+    exists: bool
+    found: dict[str, Found] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def refused(self) -> set[str]:
+        """What is there but could not be looked at."""
+        return {failure.source for failure in self.failures if failure.error and self.exists}
+
+
+def root_paths(paths: Iterable[Any]) -> list[Path]:
+    """Return the paths that were given as ``Path`` objects. Raises :class:`ConfigError` for what is no path."""
+    roots = []
+    for path in paths:
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in os.fsdecode(path):
+            raise ConfigError(f"{path!r} is no path: give files and folders one by one, ingest('docs', 'README.md').")
+        try:
+            roots.append(Path(path).expanduser())
+        except RuntimeError:  # ~somebody, and there is no somebody: then it is a name like any other
+            roots.append(Path(path))
+    return roots
+
+
+def path_uri(path: Path) -> str:
+    r"""Return the name of a file for ever: absolute, links resolved, foreign bytes as ``\xNN``."""
+    return os.fsencode(os.path.realpath(path)).decode("utf-8", "backslashreplace")
+
+
+def walk_root(path: Path, limits: Limits, own: Sequence[str]) -> Root:
+    """Return what is in a root; folders of our own, such as the store, hold no documents."""
+    root = Root(path, path_uri(path), exists=_exists(path))
+    for entry in walk(path, limits):
+        uri = entry.source if isinstance(entry, Failure) else entry.uri
+        if any(_is_below(uri, folder) for folder in own):
+            continue
+        if isinstance(entry, Failure):
+            root.failures.append(entry)
+        else:
+            root.found[entry.uri] = entry
+    return root
+
+
+def _exists(path: Path) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116 - Path.exists raises, or says no, where a folder may not be entered
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def removable(
+    root: Root, stored: dict[str, StoredSource], alive: set[str], *, anyway: bool
+) -> tuple[list[StoredSource], str | None]:
+    """Return the stored files of a root that are to be forgotten, or why none of those that are gone is.
+
+    ``alive`` are the uris that hold text, or could not be looked at. ``anyway`` overrules all doubts.
+    """
+    gone = [source for uri, source in stored.items() if uri not in alive and not _has_own_root(source, root)]
+    doubt = _doubt(root, gone, len(stored)) if gone and not anyway else None
+    if doubt is None:
+        return gone, None
+    return [], f"{doubt}: {len(gone)} files that are no longer found were kept; forget them with --prune-all"
+
+
+def _has_own_root(source: StoredSource, root: Root) -> bool:
+    """Return whether a file is there and was ingested by a path of its own, which may lead where no walk goes."""
+    own = str(source.state.get("root", root.uri))
+    return own != root.uri and _is_below(own, root.uri) and os.path.lexists(source.uri)
+
+
+def _is_below(uri: str, folder: str) -> bool:
+    return uri == folder or uri.startswith(f"{folder.rstrip('/')}/")
+
+
+def _doubt(root: Root, gone: Sequence[StoredSource], stored: int) -> str | None:
+    """Say why files that seem to be gone must be kept: a folder may be unmounted, or unreadable in part."""
+    if root.exists and [source.uri for source in gone] == [root.uri]:
+        return None  # the file itself is there, and holds no text any more
+    if not os.path.isdir(root.path):  # noqa: PTH112 - Path.is_dir raises where a folder may not be entered
+        return f"there is no folder {root.path}"
+    if not root.found:
+        return "the folder is empty"
+    if any(failure.error for failure in root.failures):
+        return "a part of the folder could not be read"
+    if len(gone) > _FEW_FILES and len(gone) > _MOST_SHARE * stored:
+        return "more than half of the folder's files are gone"
+    return None
