@@ -312,6 +312,16 @@ def test_progress_is_told_and_ends_at_its_total(memory, docs):
     assert documents[-1].done == documents[-1].total == 3
 
 
+def test_progress_of_the_index_is_told_until_it_holds_everything(indexed, docs):
+    seen: list[Progress] = []
+    with Memory(settings=indexed) as memory:
+        memory.ingest(docs, progress=seen.append)
+    steps = [step for step in seen if step.stage == "index"]
+    assert (steps[0].done, steps[0].total) == (0, 3)
+    assert steps[-1].done == steps[-1].total
+    assert len(steps) > 2  # the child process takes longer than two ticks to start
+
+
 def test_one_changed_paragraph_embeds_only_its_chunks(memory, tmp_path):
     from test_peers import handbook
 

@@ -105,12 +105,23 @@ def run(
         store.committed()
     if not drain:
         return
-    waiting = store.generations.waiting() if store.options.index else 0
-    if waiting:
-        progress(Progress("index", 0, waiting))
-    reason = store.drain()
+    reason = _drain(store, progress)
     if reason:
         tally.degraded = tally.degraded or f"the index was not updated: {reason}"
+
+
+def _drain(store: Store, progress: Callable[[Progress], None]) -> str | None:
+    total = store.generations.waiting() if store.options.index else 0
+    if not total:
+        return store.drain()
+
+    def tell() -> None:
+        progress(Progress("index", max(0, total - store.generations.waiting()), total))
+
+    tell()
+    reason = store.drain(tell)
+    tell()
+    return reason
 
 
 def rehearse(store: Store, changes: Iterable[Change]) -> None:

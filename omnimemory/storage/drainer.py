@@ -14,7 +14,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from omnimemory.storage.rebuild import child_environment, open_index, python_chi
 __all__ = ["Drainer", "main"]
 
 BUSY = 75
+_TICK_SECONDS = 0.3
 _COMMITTED, _FINISH = b"\n", b"finish\n"
 
 
@@ -55,16 +56,22 @@ class Drainer:
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             self._input.write(_COMMITTED)
 
-    def finish(self) -> str | None:
+    def finish(self, tick: Callable[[], None] | None = None) -> str | None:
         """Wait until everything is in the index; return why it is not, or ``None``.
 
-        When another process holds the index, that one drains: no reason to complain.
+        ``tick`` is called a few times a second while waiting. When another process holds the index, that one drains: no reason to complain.
         """
         os.set_blocking(self._input.fileno(), True)
         with contextlib.suppress(BrokenPipeError):
             # Said in words, because a forked copy of this process may keep the pipe open beyond our closing it.
             self._input.write(_FINISH)
-        _, complaint = self._process.communicate()
+        while True:
+            try:
+                _, complaint = self._process.communicate(timeout=_TICK_SECONDS if tick else None)
+                break
+            except subprocess.TimeoutExpired:
+                assert tick is not None
+                tick()
         lines = complaint.decode("utf-8", "replace").strip().splitlines()
         if self._process.returncode == 0 or (self._process.returncode == BUSY and not lines):
             return None

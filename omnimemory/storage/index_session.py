@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -211,10 +212,11 @@ class IndexSession:
         finally:
             self._drain_lock.release()
 
-    def drain(self) -> str | None:
+    def drain(self, tick: Callable[[], None] | None = None) -> str | None:
         """Bring everything pending into the index; return why that was not possible, or ``None``.
 
-        When another process holds the index, its holder drains what is pending; that is no failure.
+        When another process holds the index, its holder drains what is pending; that is no failure. ``tick`` is
+        called a few times a second while a child process does it.
         """
         self._check_process()
         if not self._options.index:
@@ -231,7 +233,7 @@ class IndexSession:
                     else:
                         return None
                 drainer, self._drainer = self._drainer or Drainer(self._path, self._options.drain), None
-            return drainer.finish()
+            return drainer.finish(tick)
 
     def rebuild(self) -> int:
         """Make the index anew from the catalog, without embedding anything; return its generation.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,9 +179,9 @@ class Store:
         """Say that a batch was committed: once enough is pending, a child process starts to drain it."""
         self._session.committed()
 
-    def drain(self) -> str | None:
+    def drain(self, tick: Callable[[], None] | None = None) -> str | None:
         """Bring everything pending into the index, unless its holder does; return why that failed, or ``None``."""
-        return self._session.drain()
+        return self._session.drain(tick)
 
     def rebuild(self) -> int:
         """Make the index anew from the catalog, without embedding anything; return its generation.

@@ -1,7 +1,7 @@
 """Manual pages (man and mdoc macros of roff) to text: a reader, not a formatter.
 
-Requests are dropped and the lines of a paragraph are joined, but not filled anew; fonts and sizes go, special characters become what
-they stand for (groff_char(7)), ``.SH``, ``.SS``, ``.Sh`` and ``.Ss`` become headings. Tables keep their rows; macro
+Requests are dropped and the lines of a paragraph are joined; fonts and sizes go, special characters become what they
+stand for (groff_char(7)), ``.SH``, ``.SS``, ``.Sh`` and ``.Ss`` become headings. Tables keep their rows; macro
 definitions, equations and conditions of one line are left out. That is enough to search a page; to typeset it takes
 groff.
 """
@@ -77,7 +77,7 @@ class _Page:
     def read(self, line: str) -> None:
         """Take the next line of the source."""
         if self.until:
-            if line.rstrip() == self.until:
+            if "".join(line.split()) == self.until:
                 self.until = ""
         elif line[:1] in {".", "'"}:
             match = _REQUEST.match(line)
