@@ -13,15 +13,10 @@ from typing import Any, Self
 from omnimemory.config import Settings, load_settings
 from omnimemory.embedders.base import Embedder, Vectors
 from omnimemory.embedding_service import EmbeddingService
-from omnimemory.errors import ConfigError
-from omnimemory.ingest.documents import DocumentReader, document_changes
-from omnimemory.ingest.history import history_changes
-from omnimemory.ingest.notes import note_changes
-from omnimemory.ingest.pipeline import Tally, embed_pending, ignore_progress, rehearse, run
+from omnimemory.errors import ConfigError, StoreError
 from omnimemory.records import Hits, IngestReport, Progress
 from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.search import KINDS, Query, search
-from omnimemory.sources.documents import Limits
 from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.cache import EmbeddingCache
 from omnimemory.storage.drain import DrainOptions
@@ -59,14 +54,18 @@ class Memory:
         self.settings = base.with_values({key: value for key, value in given.items() if value is not None})
         self.embeddings = _embedding_service(self.settings, embedder)
         used = self.embeddings.embedder
-        self._opened = open_store(
-            self.settings.store.path,
-            _store_options(self.settings),
-            fingerprint=used.fingerprint,
-            model=used.name,
-            dim=used.dim,
-        )
-        self._redactor = Redactor()
+        self._closed = False
+        try:
+            self._opened = open_store(
+                self.settings.store.path,
+                _store_options(self.settings),
+                fingerprint=used.fingerprint,
+                model=used.name,
+                dim=used.dim,
+            )
+        except BaseException:
+            self.embeddings.close()
+            raise
 
     # -- remembering
 
@@ -84,41 +83,18 @@ class Memory:
         the folder looks unmounted or unreadable (then only with ``prune_all``). A file that fails is in
         the report and never stops the run. ``dry_run`` reports what would change and changes nothing.
         """
-        if not paths:
-            raise ConfigError("ingest() needs at least one file or folder.")
-        tally = Tally()
-        settings = self.settings
-        reader = DocumentReader(
-            Limits(
-                max_bytes=settings.documents.max_bytes,
-                max_depth=settings.documents.max_depth,
-                hidden=settings.documents.hidden,
-                gitignore=settings.documents.gitignore,
-                include=settings.documents.include,
-                exclude=settings.documents.exclude,
-            ),
-            self._redactor,
-            self.embeddings.embedder.count_tokens,
-            settings.chunking.size,
-            settings.chunking.overlap,
-        )
-        show = progress or ignore_progress
-        changes = document_changes(
+        from omnimemory.ingest.runs import ingest_documents  # noqa: PLC0415 - a search needs none of it
+
+        return ingest_documents(
             self.store,
-            [Path(path).expanduser() for path in paths],
-            reader,
-            tally,
-            part=self.embeddings.batch_size,
+            self.embeddings,
+            self.settings,
+            paths,
+            progress=progress,
             prune=prune,
             prune_all=prune_all,
-            progress=show,
+            dry_run=dry_run,
         )
-        if dry_run:
-            rehearse(self.store, changes)
-            return tally.report()
-        embed_pending(self.store, self.embeddings, tally)
-        run(self.store, self.embeddings, changes, tally, progress=show)
-        return tally.report()
 
     def ingest_history(
         self,
@@ -135,28 +111,17 @@ class Memory:
         ``[REDACTED:rule]`` before anything is hashed, cached, embedded or stored, unless
         ``keep_secrets``.
         """
-        tally = Tally()
-        show = progress or ignore_progress
+        from omnimemory.ingest.runs import ingest_history  # noqa: PLC0415 - a search needs none of it
+
         keep = self.settings.history.keep_secrets if keep_secrets is None else keep_secrets
-        changes = history_changes(
-            self.store,
-            target,
-            shell,
-            Redactor(enabled=not keep),
-            tally,
-            part=self.embeddings.batch_size,
-            progress=show,
-        )
-        embed_pending(self.store, self.embeddings, tally)
-        run(self.store, self.embeddings, changes, tally, progress=show)
-        return tally.report()
+        return ingest_history(self.store, self.embeddings, target, shell=shell, keep_secrets=keep, progress=progress)
 
     def add(
         self,
         texts: str | Sequence[str],
         *,
-        ids: Sequence[str] | None = None,
-        metadatas: Sequence[Mapping[str, Any]] | None = None,
+        ids: str | Sequence[str] | None = None,
+        metadatas: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     ) -> list[str]:
         """Remember notes; return their ids, in order.
 
@@ -164,11 +129,9 @@ class Memory:
         values are strings, numbers, booleans or lists of one of these; ``None`` is left out. Secrets
         with a known shape are redacted.
         """
-        tally = Tally()
-        embed_pending(self.store, self.embeddings, tally)
-        changes, public = note_changes(self.store, self._redactor, texts, ids, metadatas)
-        run(self.store, self.embeddings, changes, tally, drain=False)
-        return public
+        from omnimemory.ingest.runs import add_notes  # noqa: PLC0415 - a search needs none of it
+
+        return add_notes(self.store, self.embeddings, texts, ids, metadatas)
 
     # -- finding
 
@@ -193,10 +156,10 @@ class Memory:
         """
         settings = self.settings.search
         found = Query(
-            text=self._redactor.document(query).text,
+            text=_without_secrets(query),
             k=settings.k if k is None else k,
             kinds=KINDS if kind is None else (kind,),
-            mode=(settings.mode if vector is None or query.strip() else "vector") if mode is None else mode,
+            mode=mode or (settings.mode if vector is None or query.strip() else "vector"),
             where=where,
             min_score=min_score,
             weight=settings.weight,
@@ -209,8 +172,9 @@ class Memory:
 
         Returns why the index is not open (another process has it, or it is switched off), or ``None``.
         """
+        store = self.store
         self.embeddings.embed_text("warm", "query")
-        return self.store.warm()
+        return store.warm()
 
     # -- knowing
 
@@ -224,7 +188,9 @@ class Memory:
 
     @property
     def store(self) -> Store:
-        """The store on disk."""
+        """The store on disk. Raises :class:`StoreError` once this memory is closed."""
+        if self._closed:
+            raise StoreError(f"This memory was closed: open it again with Memory({str(self.settings.store.path)!r}).")
         return self._opened.store
 
     @property
@@ -241,10 +207,17 @@ class Memory:
 
     # -- closing
 
-    def close(self) -> None:
-        """Bring what is pending into the index and close everything; calling it again does nothing."""
-        self._opened.close()
-        self.embeddings.close()
+    def close(self, *, wait: bool = True) -> None:
+        """Bring what is pending into the index and close everything; calling it again does nothing.
+
+        Without ``wait`` a child process goes on with the index alone, or the next ingest does. Whatever was
+        committed is kept either way.
+        """
+        self._closed = True
+        try:
+            self._opened.close(wait=wait)
+        finally:
+            self.embeddings.close()
 
     def __enter__(self) -> Self:
         return self
@@ -252,7 +225,20 @@ class Memory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(wait=not _is_interrupt(error))
+
+
+def _without_secrets(query: str) -> str:
+    if not isinstance(query, str):
+        raise ConfigError(f"A question is a text, got {type(query).__name__}. A vector is given as vector=...")
+    return Redactor().document(query).text
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Return whether the user (Ctrl-C) or the system (a signal, told as exit code 128 + n) wants an end now."""
+    if isinstance(error, SystemExit):
+        return isinstance(error.code, int) and error.code > 128
+    return isinstance(error, KeyboardInterrupt)
 
 
 def _embedding_service(settings: Settings, embedder: Embedder | None) -> EmbeddingService:

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ VECTOR_WEIGHTS = {"documents": 0.6, "commands": 0.6}
 
 _CANDIDATES = 100
 _SNIPPET = 240
+_LEAD = 40  # characters of a snippet before what was looked for
+_MOST_WORDS, _LONGEST_WORD = 64, 64  # a question of a whole page is a question still, but no snippet shows more
+_WORD = re.compile(r"\w{3,}|[\u2e80-\U000fffff]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +58,14 @@ class Query:
         for kind in self.kinds:
             if kind not in KINDS:
                 raise ConfigError(f"There is no kind {kind!r}. Choose one of {', '.join(KINDS)}.")
-        if self.k < 1:
-            raise ConfigError(f"k must be at least 1, got {self.k}.")
+        if not isinstance(self.k, int) or isinstance(self.k, bool) or self.k < 1:
+            raise ConfigError(f"k must be at least 1 and a whole number, got {self.k!r}.")
         if self.min_score is not None and self.mode == "keyword":
             raise ConfigError(
                 "min_score compares cosines, which keyword search has none of. Use mode hybrid or vector."
             )
+        if self.min_score is not None and not -1 <= self.min_score <= 1:
+            raise ConfigError(f"min_score is a cosine between -1 and 1, got {self.min_score}.")
 
 
 @dataclass(slots=True)
@@ -115,7 +121,10 @@ def _vector_of(embeddings: EmbeddingService, query: Query) -> tuple[Vectors | No
 
 
 def _given(vector: Vectors, dim: int) -> Vectors:
-    given = np.asarray(vector, dtype=np.float32)
+    try:
+        given = np.asarray(vector, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidVectorError(f"The query vector must be {dim} numbers: {error}.") from error
     if given.shape != (dim,) or not np.isfinite(given).all() or not given.any():
         raise InvalidVectorError(
             f"The query vector must be {dim} finite numbers that are not all zero; got {given.shape}."
@@ -147,15 +156,16 @@ def _keyword(store: Store, kind: str, query: Query, wanted: int) -> list[tuple[i
     table = store.tables[kind]
     if query.where is None:
         return table.keyword(query.text, wanted)
-    allowed = store.matching(kind, query.where)
-    # The filter is applied to the ranked list, so ask for enough of it: all, unless most rows pass.
-    return [match for match in table.keyword(query.text, table.count()) if match[0] in allowed][:wanted]
+    # The filter is applied to the ranked list, so all of that is needed: who passes may stand last.
+    matches = table.keyword(query.text, table.count())
+    allowed = store.passing(kind, query.where, [row for row, _ in matches])
+    return [match for match in matches if match[0] in allowed][:wanted]
 
 
 def _hits(store: Store, found: list[_Found], query: Query, has_vector: bool) -> list[Hit]:
     scored = _fuse(found, query, has_vector=has_vector)
     if query.min_score is not None:
-        scored = [entry for entry in scored if (entry[1].cosine.get(entry[2]) or -1.0) >= query.min_score]
+        scored = [entry for entry in scored if round(entry[1].cosine.get(entry[2], -1.0), 6) >= query.min_score]
     best = sorted(scored, key=lambda entry: (-entry[0], entry[1].kind, entry[2]))[: query.k]
     items = {
         part.kind: store.tables[part.kind].items([row for _, owner, row in best if owner is part]) for part in found
@@ -192,11 +202,13 @@ def _fuse(found: list[_Found], query: Query, *, has_vector: bool) -> list[tuple[
 
 def _hit(item: Item, part: _Found, row: int, focus: Callable[[str], str]) -> Hit:
     score = part.cosine.get(row)
+    if score is not None:  # float32 vectors are of unit length give or take a little
+        score = round(min(1.0, max(-1.0, score)), 6)
     return Hit(
         id=item.id,
         text=item.text,
         kind=part.kind,
-        score=None if score is None else round(score, 6),
+        score=score,
         distance=None if score is None else round(1.0 - score, 6),
         source=item.source,
         start=item.start,
@@ -209,18 +221,33 @@ def _hit(item: Item, part: _Found, row: int, focus: Callable[[str], str]) -> Hit
 
 def _focus(query: str) -> Callable[[str], str]:
     """Return a function that cuts from a text the part with the most of the query's words."""
-    words = {word.casefold() for word in re.findall(r"\w{3,}", query)}
-    pattern = re.compile("|".join(sorted(map(re.escape, words), key=len, reverse=True)), re.IGNORECASE) if words else None
+    words = _sought(query)
+    pattern = (
+        re.compile("|".join(sorted(map(re.escape, words), key=len, reverse=True)), re.IGNORECASE) if words else None
+    )
 
     def focus(text: str) -> str:
         if len(text) <= _SNIPPET:
             return text
-        start = _densest([match.start() for match in pattern.finditer(text)] if pattern else [])
-        start = 0 if start + _SNIPPET // 4 < _SNIPPET else text.rfind(" ", 0, max(start - 40, 1)) + 1
+        place = _densest([match.start() for match in pattern.finditer(text)] if pattern else [])
+        start = 0
+        if place + _SNIPPET // 4 >= _SNIPPET:
+            start = place - _LEAD
+            # At the beginning of a word, if one begins here: a long one must not push the place out of the snippet.
+            start = text.rfind(" ", start - _LEAD, start) + 1 or start
         end = min(len(text), start + _SNIPPET)
         return ("… " if start else "") + text[start:end].strip() + (" …" if end < len(text) else "")
 
     return focus
+
+
+def _sought(query: str) -> list[str]:
+    """Return what a snippet should show: the query's words, and pairs of signs where words have no spaces."""
+    words: list[str] = []
+    for word in _WORD.findall(query)[:_MOST_WORDS]:
+        spaced = word[0] < "\u2e80"
+        words += [word[:_LONGEST_WORD]] if spaced else map("".join, pairwise(word[:_LONGEST_WORD]))
+    return words
 
 
 def _densest(places: list[int]) -> int:

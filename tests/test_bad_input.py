@@ -120,7 +120,15 @@ def test_the_command_line_ends_with_1_and_names_what_failed(settings, mess):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\n\n\n", b"\x80\xff\n" * 100, b"a\x00b\nls\n", b"#99999999999999999999\nls\n", b": 17:0;\\\n", b"- cmd: \n  when: x\n"],
+    [
+        b"",
+        b"\n\n\n",
+        b"\x80\xff\n" * 100,
+        b"a\x00b\nls\n",
+        b"#99999999999999999999\nls\n",
+        b": 17:0;\\\n",
+        b"- cmd: \n  when: x\n",
+    ],
     ids=["empty", "blank", "no-text", "nul", "absurd-time", "open-continuation", "fish-garbage"],
 )
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

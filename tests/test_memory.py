@@ -2,7 +2,7 @@
 
 import json
 import os
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,7 +19,9 @@ BASH = "cd api\ngit status\nmake test\ngit commit -am 'fix login'\ngit status\n"
 def docs(tmp_path):
     folder = tmp_path / "docs"
     folder.mkdir()
-    (folder / "deploy.md").write_text("# Deploy\n\nRun the release script, then watch the error rate for ten minutes.\n")
+    (folder / "deploy.md").write_text(
+        "# Deploy\n\nRun the release script, then watch the error rate for ten minutes.\n"
+    )
     (folder / "cooking.md").write_text("# Bread\n\nKnead the dough, let it rise overnight and bake it in a hot oven.\n")
     (folder / "backup.md").write_text("# Backups\n\nThe database is dumped every night and kept for thirty days.\n")
     return folder
@@ -111,9 +113,12 @@ def test_a_line_that_was_half_written_is_replaced_not_doubled(memory, history):
     memory.ingest_history(history)
     history.write_text(BASH + "make deploy\nls\n")
     memory.ingest_history(history)
-    events = [text for (text,) in memory.store.catalog.rows(
-        "SELECT c.text FROM events e JOIN commands c ON c.id = e.command_row ORDER BY e.position"
-    )]
+    events = [
+        text
+        for (text,) in memory.store.catalog.rows(
+            "SELECT c.text FROM events e JOIN commands c ON c.id = e.command_row ORDER BY e.position"
+        )
+    ]
     assert events == [*BASH.splitlines(), "make deploy", "ls"]
 
 
@@ -190,7 +195,8 @@ def test_an_empty_store_and_an_empty_question_find_nothing(memory):
 
 
 def test_filters_are_pushed_down_for_every_mode(memory):
-    memory.add([f"note {n} about bread" for n in range(60)], metadatas=[{"n": n, "even": n % 2 == 0} for n in range(60)])
+    numbers = range(60)
+    memory.add([f"note {n} about bread" for n in numbers], metadatas=[{"n": n, "even": n % 2 == 0} for n in numbers])
     for mode in ("vector", "keyword", "hybrid"):
         hits = memory.search("bread", mode=mode, where={"n": {"$gte": 50}, "even": True}, k=50)
         assert sorted(hit.metadata["n"] for hit in hits) == [50, 52, 54, 56, 58], mode
@@ -203,7 +209,8 @@ def test_commands_can_be_filtered_by_where_and_when_they_ran(memory, tmp_path):
     path.write_text(": 1700000000:3;make test\n: 1700000100:0;make deploy\n: 1700000200:0;make test\n")
     memory.ingest_history(path)
     assert [h.text for h in memory.search("make", where={"count": {"$gte": 2}}, kind="commands")] == ["make test"]
-    assert [h.text for h in memory.search("make", where={"last": {"$lt": 1700000150}}, kind="commands")] == ["make deploy"]
+    early = memory.search("make", where={"last": {"$lt": 1700000150}}, kind="commands")
+    assert [hit.text for hit in early] == ["make deploy"]
     assert len(memory.search("make", where={"shell": "zsh"}, kind="commands")) == 2
 
 
@@ -238,7 +245,7 @@ def test_explain_tells_who_answered_and_why(memory):
     details = memory.search("fox", kind="documents", explain=True).explain
     assert details["kinds"]["documents"]["answered_by"] == "exact"
     assert "1 vectors" in details["kinds"]["documents"]["reason"]
-    assert details["kinds"]["documents"]["vector_weight"] == 0.6 or details["kinds"]["documents"]["vector_weight"] > 0
+    assert 0 < details["kinds"]["documents"]["vector_weight"] < 1
     assert json.dumps(details)
 
 
@@ -345,27 +352,18 @@ def test_two_memories_of_one_store_in_a_process_share_it(settings, tmp_path, mon
         assert one.store is two.store
         one.add("shared note")
         assert two.search("note")[0].text == "shared note"
-    with pytest.raises((StoreError, Exception)):
-        one.store.catalog.rows("SELECT 1 FROM chunks_that_do_not_exist")
+    with pytest.raises(StoreError, match="closed"):
+        one.search("note")
 
 
 def test_threads_may_add_and_search_at_once(memory):
-    errors = []
-
     def work(number):
-        try:
-            for n in range(10):
-                memory.add(f"thread {number} note {n}")
-                assert memory.search(f"thread {number} note {n}", k=1)
-        except Exception as error:
-            errors.append(error)
+        for n in range(10):
+            memory.add(f"thread {number} note {n}")
+            assert memory.search(f"thread {number} note {n}", k=1)
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
     assert memory.status()["store"]["documents"]["chunks"] == 60
 
 

@@ -41,8 +41,7 @@ def test_a_notebook_runs_from_top_to_bottom(path, tmp_path):
         "PYTHONPATH": str(ROOT),
         "TMPDIR": str(tmp_path),
     }
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, str(path)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", RUN, str(path)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "<table>" in done.stdout

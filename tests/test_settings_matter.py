@@ -32,7 +32,8 @@ def chunks(memory) -> list[str]:
 
 
 def ingested(settings, path, **values):
-    with Memory(settings=settings.with_values({key.replace("__", "."): value for key, value in values.items()})) as memory:
+    changed = settings.with_values({key.replace("__", "."): value for key, value in values.items()})
+    with Memory(settings=changed) as memory:
         report = memory.ingest(path)
         return sorted(chunks(memory)), report
 

@@ -48,6 +48,14 @@ with Memory(settings=settings) as memory:
 """
 
 
+WRITER = """
+import time
+with Memory(settings=settings) as memory:
+    print(memory.ingest_history(sys.argv[1], shell="bash").events)
+    print(time.time())
+"""
+
+
 def test_a_holder_a_writer_and_a_reader(indexed, tmp_path):
     settings = indexed.with_values({"search.exact_rows": 0})
     history = tmp_path / "history"
@@ -56,11 +64,7 @@ def test_a_holder_a_writer_and_a_reader(indexed, tmp_path):
         holder.add([f"note {n}" for n in range(50)])
         assert holder.warm() is None
         reader = child(READER, settings)
-        report = finish(
-            child("print(memory.ingest_history(sys.argv[1], shell='bash').events)\n".join(
-                ["with Memory(settings=settings) as memory:\n    ", "    print(time.time())\n"]
-            ).replace("with", "import time\nwith"), settings, str(history))
-        ).split()
+        report = finish(child(WRITER, settings, str(history))).split()
         assert report[0] == "3001"
         seen = float(finish(reader))
         assert seen - float(report[1]) <= 2.0
@@ -70,17 +74,17 @@ def test_a_holder_a_writer_and_a_reader(indexed, tmp_path):
         while holder.store.generations.waiting() and time.monotonic() < deadline:
             time.sleep(0.1)  # the holder drains what the writer could only commit
         assert holder.store.generations.waiting() == 0
-        assert holder.search("make target-13", kind="commands", explain=True).explain["kinds"]["commands"][
-            "answered_by"
-        ] == "chroma"
+        assert (
+            holder.search("make target-13", kind="commands", explain=True).explain["kinds"]["commands"]["answered_by"]
+            == "chroma"
+        )
 
 
 def test_two_processes_ingest_the_same_history_at_once(settings, tmp_path):
     history = tmp_path / "history"
     history.write_text("".join(f"command {n % 97}\n" for n in range(2000)))
-    script = "with Memory(settings=settings) as memory:\n    print(memory.ingest_history(sys.argv[1], shell='bash').events)"
-    children = [child(script, settings, str(history)) for _ in range(3)]
-    added = sorted(int(finish(process)) for process in children)
+    children = [child(WRITER, settings, str(history)) for _ in range(3)]
+    added = [int(finish(process).split()[0]) for process in children]
     with Memory(settings=settings) as memory:
         assert memory.ingest_history(history, shell="bash").events == 0
         assert memory.status()["store"]["commands"]["events"] == 2000
@@ -94,7 +98,8 @@ def test_two_processes_ingest_the_same_folder_at_once(settings, tmp_path):
     for n in range(120):
         (folder / f"{n}.md").write_text(f"Document {n} tells about subject {n % 13}.")
     script = "with Memory(settings=settings) as memory:\n    print(memory.ingest(sys.argv[1]).failed)"
-    assert [finish(process).strip() for process in [child(script, settings, str(folder)) for _ in range(3)]] == ["0"] * 3
+    children = [child(script, settings, str(folder)) for _ in range(3)]
+    assert [finish(process).strip() for process in children] == ["0", "0", "0"]
     with Memory(settings=settings) as memory:
         assert memory.ingest(folder).added == 0
         assert memory.status()["store"]["documents"]["chunks"] == 120

@@ -1,9 +1,11 @@
 """The store: what is committed is found, by whoever answers, and survives whatever happens to the index."""
 
+import hashlib
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -27,7 +29,13 @@ from store_cases import (
 
 from omnimemory.errors import ConfigError, SpaceMismatchError, StoreBusyError, StoreError
 from omnimemory.storage.drain import DrainOptions
+from omnimemory.storage.index import is_clean
 from omnimemory.storage.store import StoreOptions, open_store
+
+
+def digest(path):
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
 
 QUERIES = unit_vectors(8, seed=77)
 
@@ -311,8 +319,8 @@ def test_while_another_process_holds_the_index_searches_are_exact_and_it_drains_
         assert answers(store) == (exactly(store), {"chroma"})
 
 
-@pytest.mark.parametrize("already", [0, 10], ids=["while it makes the first index", "while it adds to one"])
-def test_a_drainer_that_is_killed_midway_loses_and_doubles_nothing(tmp_path, already):
+def test_a_drainer_that_is_killed_midway_loses_and_doubles_nothing(tmp_path):
+    already = 10
     with opened(tmp_path / "store", exact_rows=0, drain=DrainOptions(batch_size=5)) as store:
         add_rows(store, already, "old", seed=6)
         assert store.drain() is None
@@ -364,6 +372,30 @@ def test_an_index_that_fails_while_it_is_open_is_made_anew_and_answers_stay_righ
         assert store.generations.active() != first
         assert store.warm() is None
         assert answers(store) == (exactly(store), {"chroma"})
+        held = catalog_holds(store)
+    assert_same(chroma_holds(tmp_path / "store"), held)
+
+
+def test_an_index_that_only_looks_sound_is_made_anew_by_the_drain_that_stumbles_over_it(tmp_path):
+    with opened(tmp_path / "store", exact_rows=0) as store:
+        add_rows(store, 20)
+        assert store.warm() is None
+    folder = tmp_path / "store" / "index" / "1"
+    connection = sqlite3.connect(folder / "chroma.sqlite3")
+    connection.execute("""UPDATE collections SET schema_str = replace(schema_str, '"legacy"', '"known"')""")
+    connection.commit()
+    connection.close()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["chroma.sqlite3"] = [
+        (folder / "chroma.sqlite3").stat().st_size,
+        digest(folder / "chroma.sqlite3"),
+    ]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert is_clean(folder)
+    with opened(tmp_path / "store", exact_rows=0) as store:
+        add_rows(store, 1, "new", seed=1)
+        assert store.drain() is None
+        assert store.generations.active() == 2
         held = catalog_holds(store)
     assert_same(chroma_holds(tmp_path / "store"), held)
 
@@ -442,7 +474,8 @@ def test_a_rebuild_first_finishes_the_child_that_is_draining(tmp_path):
     with opened(tmp_path / "store", exact_rows=0) as store:
         add_rows(store, 600)
         store.committed()
-        assert store._session._drainer is not None
+        child = store._session._drainer._process
+        assert wait_until(lambda: store.status()["index"]["holder"] == child.pid)
         assert store.rebuild() == store.generations.active()
         assert store.generations.waiting() == 0
 
@@ -561,11 +594,11 @@ def test_a_store_forked_by_multiprocessing_while_it_drains_still_finishes(tmp_pa
         "import os, sys\nfrom pathlib import Path\nfrom store_cases import *\n"
         "with opened(Path(sys.argv[1]), exact_rows=0) as store:\n"
         "    add_rows(store, 600)\n    store.committed()\n    ready = os.pipe()\n"
-        "    if os.fork() == 0:\n        os.read(ready[0], 1)\n        os._exit(0)\n"
+        "    if os.fork() == 0:\n        store.close()\n        os.read(ready[0], 1)\n        os._exit(0)\n"
         "    # The child keeps the drainer's pipe open: it must be told to finish in words.\n"
-        "    print(store.drain(), store.generations.waiting())\n    os.write(ready[1], b'x')\n    os.wait()\n"
+        "    print(store.drain(), store.generations.waiting())\n    os.write(ready[1], b'x')\n    print(os.wait()[1])\n"
     )
-    assert run(script, tmp_path / "store").split() == ["None", "0"]
+    assert run(script, tmp_path / "store").split() == ["None", "0", "0"]
 
 
 # -- the end of it

@@ -95,7 +95,10 @@ def removable(
     doubt = _doubt(root, gone, len(stored)) if gone and not anyway else None
     if doubt is None:
         return gone, None
-    return [], f"{doubt}: {len(gone)} files that are no longer found were kept; forget them with --prune-all"
+    files = (
+        "1 file that is no longer found was" if len(gone) == 1 else f"{len(gone)} files that are no longer found were"
+    )
+    return [], f"{doubt}: {files} kept; to forget: --prune-all"
 
 
 def _has_own_root(source: StoredSource, root: Root) -> bool:
@@ -112,12 +115,12 @@ def _doubt(root: Root, gone: Sequence[StoredSource], stored: int) -> str | None:
     """Say why files that seem to be gone must be kept: a folder may be unmounted, or unreadable in part."""
     if root.exists and [source.uri for source in gone] == [root.uri]:
         return None  # the file itself is there, and holds no text any more
-    if not os.path.isdir(root.path):  # noqa: PTH112 - Path.is_dir raises where a folder may not be entered
-        return f"there is no folder {root.path}"
-    if not root.found:
-        return "the folder is empty"
-    if any(failure.error for failure in root.failures):
-        return "a part of the folder could not be read"
-    if len(gone) > _FEW_FILES and len(gone) > _MOST_SHARE * stored:
-        return "more than half of the folder's files are gone"
-    return None
+    is_folder = os.path.isdir(root.path)  # noqa: PTH112 - Path.is_dir raises where a folder may not be entered
+    doubts = {
+        "there is no such file or folder": not root.exists,
+        "it was a folder and is none": not is_folder,
+        "the folder is empty": not root.found,
+        "a part of the folder could not be read": any(failure.error for failure in root.failures),
+        "more than half of the folder's files are gone": len(gone) > max(_FEW_FILES, _MOST_SHARE * stored),
+    }
+    return next((doubt for doubt, is_so in doubts.items() if is_so), None)

@@ -109,19 +109,10 @@ def _chosen(text: str, units: Sequence[Unit], size: int, most: int) -> _Cuts:
     for number in sorted(heads, key=lambda n: (units[n].level, hashes[n])):
         cuts.ask(number, size // 4, 0)
     if cuts.before[-1] > most:
-        queue = [n for n in range(1, len(units)) if units[n].level or not _is_bare_heading(text, units[n - 1])]
-        for number in sorted(queue, key=lambda n: (units[n].rank, hashes[n])):
+        for number in sorted(range(1, len(units)), key=lambda n: (units[n].rank, hashes[n])):
             cuts.ask(number, most * 2 // 5, most)
         cuts.halve(units, most)
     return cuts
-
-
-def _is_bare_heading(text: str, unit: Unit) -> bool:
-    """Return whether a unit is nothing but a heading (and its underline), which belongs to what follows."""
-    if not unit.level or unit.end - unit.start > 500:
-        return False
-    _, _, below = text[unit.start : unit.end].partition("\n")
-    return not any(character.isalnum() for character in below)
 
 
 @dataclass(frozen=True, slots=True)

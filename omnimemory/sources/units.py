@@ -32,6 +32,7 @@ _PHRASE = re.compile(r"[,:)\]>|][\"']?\s+|[;{}]\s*|[，、；：]\s*")  # noqa: 
 _WORD = re.compile(r"\s+")
 _BODY = re.compile(r"\S")
 _HEADING_RANK, _PARAGRAPH_RANK, _ITEM_RANK, _FINER_RANK = range(4)
+_LONGEST_HEADING = 500
 _LONGEST_TOKEN = 16  # characters: what is longer than so many for each token is not worth counting in one piece
 
 
@@ -82,8 +83,21 @@ def _coarse(document: Document, limit: int) -> Iterator[Unit]:
     }
     ranks.update(dict.fromkeys(levels, _HEADING_RANK))
     ranks.pop(len(text), None)
-    for start, after in pairwise(_thinned(text, [*sorted(ranks), len(text)], limit, levels)):
+    edges = [*sorted(ranks), len(text)]
+    if document.format != "code":
+        edges = _with_headings(text, edges, levels)
+    for start, after in pairwise(_thinned(text, edges, limit, levels)):
         yield Unit(start, start + len(text[start:after].rstrip()), ranks[start], levels.get(start, 0))
+
+
+def _with_headings(text: str, edges: Sequence[int], levels: Container[int]) -> list[int]:
+    """Leave out the edges between a heading (with its underline) and the text it stands over."""
+    kept = [edges[0]]
+    for before, edge in pairwise(edges):
+        is_over = before in levels and edge not in levels and edge < len(text) and edge - before <= _LONGEST_HEADING
+        if not is_over or any(map(str.isalnum, text[before:edge].partition("\n")[2])):
+            kept.append(edge)
+    return kept
 
 
 def _thinned(text: str, edges: Sequence[int], limit: int, always: Container[int] = ()) -> Sequence[int]:

@@ -96,9 +96,16 @@ class CommandTable:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
         sql.executemany("UPDATE commands SET pending = 0 WHERE id = ?", ((row,) for row in rows))
 
-    def forget_unused(self, sql: sqlite3.Connection, rows: Iterable[int]) -> None:
-        """Delete those of these commands that no event speaks of any more; their events have changed."""
-        listed = sorted(set(rows))
+    def unused(self, sql: sqlite3.Connection) -> list[int]:
+        """Return the commands that no event speaks of."""
+        rows = sql.execute(
+            "SELECT id FROM commands c WHERE NOT EXISTS (SELECT 1 FROM events e WHERE e.command_row = c.id)"
+        )
+        return [row for (row,) in rows]
+
+    def forget_unused(self, sql: sqlite3.Connection, rows: Iterable[int]) -> int:
+        """Delete those of these commands that no event speaks of any more; return how many went."""
+        listed, forgotten = sorted(set(rows)), 0
         for start in range(0, len(listed), _PART):
             part = listed[start : start + _PART]
             unused = sql.execute(
@@ -113,8 +120,10 @@ class CommandTable:
             )
             delete_vectors(sql, self.collection, [(row, public) for row, public, _ in unused])
             sql.executemany("DELETE FROM commands WHERE id = ?", ((row,) for row, _, _ in unused))
-        if listed:
+            forgotten += len(unused)
+        if listed:  # their events have changed, and so has what can be filtered on
             sql.execute("UPDATE collections SET updates = updates + 1 WHERE id = ?", (self.collection.id,))
+        return forgotten
 
     # -- reading
 

@@ -7,7 +7,7 @@ Draining reads it, adds it, and moves that mark. A crash anywhere repeats a batc
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omnimemory.storage.catalog import Catalog
 from omnimemory.storage.commands import CommandTable
@@ -16,7 +16,7 @@ from omnimemory.storage.generations import Generations
 from omnimemory.storage.index import ChromaIndex
 from omnimemory.storage.items import ItemTable
 
-__all__ = ["DrainOptions", "drain", "item_tables"]
+__all__ = ["DrainOptions", "StoreOptions", "drain", "item_tables"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,16 @@ class DrainOptions:
     batch_size: int = 2000
     ef_search: int = 200
     documents: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """How a store reads and writes its index; see :class:`~omnimemory.config.Settings`."""
+
+    drain: DrainOptions = field(default_factory=DrainOptions)
+    index: bool = True
+    exact_rows: int = 20_000
+    idle_seconds: float = 30.0
 
 
 def item_tables(catalog: Catalog) -> list[ItemTable]:

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -59,23 +60,41 @@ class Drainer:
     def finish(self, tick: Callable[[], None] | None = None) -> str | None:
         """Wait until everything is in the index; return why it is not, or ``None``.
 
-        ``tick`` is called a few times a second while waiting. When another process holds the index, that one drains: no reason to complain.
+        ``tick`` is called a few times a second while waiting. When another process holds the index, that one
+        drains: no reason to complain.
         """
         os.set_blocking(self._input.fileno(), True)
         with contextlib.suppress(BrokenPipeError):
             # Said in words, because a forked copy of this process may keep the pipe open beyond our closing it.
             self._input.write(_FINISH)
-        while True:
-            try:
-                _, complaint = self._process.communicate(timeout=_TICK_SECONDS if tick else None)
-                break
-            except subprocess.TimeoutExpired:
-                assert tick is not None
-                tick()
+        try:
+            complaint = self._wait(tick)
+        except BaseException:  # an interrupt, most likely: nobody waits for the child any more
+            self.leave()
+            raise
         lines = complaint.decode("utf-8", "replace").strip().splitlines()
         if self._process.returncode == 0 or (self._process.returncode == BUSY and not lines):
             return None
         return lines[-1] if lines else f"the index process ended with code {self._process.returncode}"
+
+    def _wait(self, tick: Callable[[], None] | None) -> bytes:
+        while True:
+            try:
+                complaint: bytes = self._process.communicate(timeout=_TICK_SECONDS if tick else None)[1]
+            except subprocess.TimeoutExpired:
+                assert tick is not None
+                tick()
+            else:
+                return complaint
+
+    def leave(self) -> None:
+        """Let the child finish alone, and wait for nothing. It holds the index until it is done."""
+        with contextlib.suppress(OSError, ValueError):  # broken, full or closed already
+            self._input.write(_FINISH)
+        with contextlib.suppress(OSError):
+            self._input.close()
+        self._process.stdin = None
+        threading.Thread(target=self._process.communicate, name="omnimemory-drainer", daemon=True).start()
 
 
 def main(arguments: list[str]) -> int:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from omnimemory.errors import ConfigError, IndexDamagedError, StoreBusyError, StoreError
 from omnimemory.storage.catalog import Catalog
-from omnimemory.storage.drain import DrainOptions, drain
+from omnimemory.storage.drain import StoreOptions, drain
 from omnimemory.storage.drainer import Drainer
 from omnimemory.storage.generations import Generations
 from omnimemory.storage.index import ChromaIndex
@@ -28,24 +28,15 @@ from omnimemory.storage.items import ItemTable
 from omnimemory.storage.lock import IndexLock
 from omnimemory.storage.rebuild import open_index, rebuild
 
-__all__ = ["Found", "IndexSession", "StoreOptions"]
+__all__ = ["Found", "IndexSession"]
 
 _CHILD_ROWS = 512
 _BUSY_INGEST_SECONDS = 5.0
 _RETRY_SECONDS = 5.0
 _KEEP_SECONDS = 1.0
 _QUERY_WAIT = 0.1
+_LEAVE_SECONDS = 1.0
 _OFF = "the index is switched off (index.enabled)"
-
-
-@dataclass(frozen=True, slots=True)
-class StoreOptions:
-    """How a store reads and writes its index; see :class:`~omnimemory.config.Settings`."""
-
-    drain: DrainOptions = field(default_factory=DrainOptions)
-    index: bool = True
-    exact_rows: int = 20_000
-    idle_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +224,11 @@ class IndexSession:
                     else:
                         return None
                 drainer, self._drainer = self._drainer or Drainer(self._path, self._options.drain), None
-            return drainer.finish(tick)
+            reason = drainer.finish(tick)
+            if reason is None and self._generations.waiting() and self._index_lock.holder() is None:
+                # Whoever held it, such as a child that another command left behind, is done.
+                reason = Drainer(self._path, self._options.drain).finish(tick)
+            return reason
 
     def rebuild(self) -> int:
         """Make the index anew from the catalog, without embedding anything; return its generation.
@@ -277,19 +272,23 @@ class IndexSession:
             finally:
                 self._index_lock.release()
 
-    def close(self) -> None:
-        """Finish draining and close the index. In a forked child nothing is done: all of it is the parent's."""
-        if os.getpid() != self._pid:
+    def close(self, *, wait: bool = True) -> None:
+        """Finish draining (without ``wait``: leave it to a child process, or to the next run) and close the index."""
+        if os.getpid() != self._pid:  # a forked child: all of it is the parent's
             return
         self._closing.set()
-        for thread in (self._opening, self._keeper):
-            if thread is not None and thread is not threading.current_thread():
-                thread.join()
+        busy = [t for t in (self._opening, self._keeper) if t is not None and t is not threading.current_thread()]
+        for thread in busy:
+            thread.join(None if wait else _LEAVE_SECONDS)
         try:
-            if self._drainer is not None or self._index is not None:
+            if wait and (self._drainer is not None or self._index is not None):
                 self.drain()
+            elif self._drainer is not None:
+                self._drainer.leave()
         finally:
-            self._close_index()
+            self._drainer = None
+            if not any(thread.is_alive() for thread in busy):  # such a one drops the index when the catalog closes
+                self._close_index()
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

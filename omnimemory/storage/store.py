@@ -8,10 +8,9 @@ Who has the index open, and when, is the matter of ``index_session.py``.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnimemory.errors import IndexDamagedError, SpaceMismatchError, StoreError
-from omnimemory.storage.catalog import Catalog, Collection
+from omnimemory.errors import ConfigError, IndexDamagedError, SpaceMismatchError
+from omnimemory.storage.catalog import Collection
 from omnimemory.storage.commands import CommandTable
 from omnimemory.storage.documents import DocumentTable
+from omnimemory.storage.drain import StoreOptions
 from omnimemory.storage.exact import ExactIndex
 from omnimemory.storage.generations import Generations
-from omnimemory.storage.index_session import Found, IndexSession, StoreOptions
+from omnimemory.storage.index_session import Found, IndexSession
 from omnimemory.storage.items import ItemTable
+from omnimemory.storage.store_folder import bytes_under, open_catalog
 from omnimemory.storage.vectors import cosines, read_vectors, rows_above, vectors_of
-from omnimemory.storage.where import check_where
+from omnimemory.storage.where import check_where, match_records
 
 __all__ = ["Nearest", "Store", "StoreOptions", "open_store"]
 
@@ -56,7 +57,7 @@ class Store:
     def __init__(self, path: Path, options: StoreOptions, *, fingerprint: str, model: str, dim: int) -> None:
         self.path = path
         self.options = options
-        self.catalog = _open_catalog(path)
+        self.catalog = open_catalog(path)
         try:
             # One after the other, checked at once: of two processes that make a store with two models, one loses.
             self.documents = DocumentTable(self.catalog, self._collection("documents", fingerprint, model, dim))
@@ -103,6 +104,17 @@ class Store:
         table = self.tables[kind]
         snapshot, mask = self._exact[kind].mask(where, table.stamp(), table.column)
         return set(snapshot.items[mask].tolist())
+
+    def passing(self, kind: str, where: Mapping[str, Any], rows: Sequence[int]) -> set[int]:
+        """Return which of these rows match a filter, be their vectors here or still to come."""
+        check_where(where)
+        table = self.tables[kind]
+        snapshot, mask = self._exact[kind].mask(where, table.stamp(), table.column)
+        asked = np.asarray(rows, dtype=np.int64)
+        allowed = set(asked[np.isin(asked, snapshot.items[mask])].tolist())
+        items = list(table.items(asked[~np.isin(asked, snapshot.items)].tolist()).values())
+        fits = match_records(where, [{"source": item.source, **item.metadata} for item in items])
+        return allowed | {item.row for item, fit in zip(items, fits.tolist(), strict=True) if fit}
 
     def scores(self, kind: str, query: NDArray[np.float32], rows: list[int]) -> dict[int, float]:
         """Return the cosine of ``query`` with each of these rows that has a vector."""
@@ -218,31 +230,15 @@ class Store:
                 "open": self._session.is_open,
                 "holder": self._session.holder(),
             },
-            "bytes": _bytes_under(self.path),
+            "bytes": bytes_under(self.path),
         }
 
-    def close(self) -> None:
-        """Finish draining, close the index and the catalog."""
+    def close(self, *, wait: bool = True) -> None:
+        """Finish draining, close the index and the catalog; without ``wait`` draining is left to a child process."""
         try:
-            self._session.close()
+            self._session.close(wait=wait)
         finally:
             self.catalog.close()
-
-
-def _open_catalog(path: Path) -> Catalog:
-    file = path / "catalog.sqlite3"
-    if not file.exists() and (path / "index").is_dir():
-        raise StoreError(
-            f"{path} has an index but its catalog is gone ({file.name}). The catalog is the truth: restore it from a "
-            f"backup, or delete {path} and ingest again."
-        )
-    try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if path.stat().st_uid == os.getuid():
-            path.chmod(0o700)
-    except OSError as error:
-        raise StoreError(f"The store {path} cannot be made: {error.strerror}. Choose another with --store.") from error
-    return Catalog(file)
 
 
 def _check_space(path: Path, stored: Collection, model: str, fingerprint: str) -> None:
@@ -253,13 +249,12 @@ def _check_space(path: Path, stored: Collection, model: str, fingerprint: str) -
         )
 
 
-def _bytes_under(path: Path) -> int:
-    size = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):  # SQLite's and Chroma's files come and go
-                size += Path(folder, name).stat().st_size
-    return size
+def _check_options(path: Path, ours: StoreOptions, asked: StoreOptions) -> None:
+    if ours != asked:
+        raise ConfigError(
+            f"{path} is open in this process already, with other settings (index or search.exact_rows), and one store "
+            f"has one index: close the other Memory first, or open both with the same settings. {ours} is not {asked}."
+        )
 
 
 _OPEN: dict[tuple[int, Path], tuple[Store, int]] = {}
@@ -283,11 +278,12 @@ class open_store:  # noqa: N801 - used like the function it stands for
                 found = Store(self._path, options, fingerprint=fingerprint, model=model, dim=dim)
             else:
                 _check_space(self._path, found.documents.collection, model, fingerprint)
+                _check_options(self._path, found.options, options)
             _OPEN[self._key] = (found, users + 1)
         self.store = found
 
-    def close(self) -> None:
-        """Let go of the store; calling it again does nothing."""
+    def close(self, *, wait: bool = True) -> None:
+        """Let go of the store (see :meth:`Store.close`); calling it again does nothing."""
         with _OPEN_LOCK:
             if self._done:
                 return
@@ -297,4 +293,4 @@ class open_store:  # noqa: N801 - used like the function it stands for
                 _OPEN[self._key] = (store, users - 1)
                 return
             del _OPEN[self._key]
-        store.close()
+        store.close(wait=wait)

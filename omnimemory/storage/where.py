@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from omnimemory.errors import ConfigError
 
-__all__ = ["Column", "Mask", "check_where", "column_of", "match"]
+__all__ = ["Column", "Mask", "check_where", "column_of", "match", "match_records"]
 
 Mask = NDArray[np.bool_]
 Comparison = Callable[[Any, Any], Any]
@@ -64,8 +64,8 @@ def column_of(values: Iterable[tuple[str | None, Any]], decode: Callable[[str], 
     for row, (kind, value) in enumerate(pairs):
         if kind == "text":
             codes[row] = strings.setdefault(value, len(strings))
-        elif kind == "real" or isinstance(value, float):  # SQLite reads an integer beyond 64 bits as a float
-            kinds[row], reals[row] = _REAL, value
+        elif kind == "real" or (kind == "integer" and not _SMALLEST <= value <= _LARGEST):
+            kinds[row], reals[row] = _REAL, value  # SQLite reads an integer beyond 64 bits as a float, too
         elif kind in ("integer", "true", "false"):
             integers[row] = value
         elif kind == "array":
@@ -113,6 +113,22 @@ def _scalar(value: Any) -> bool:
     if isinstance(value, int):
         return _SMALLEST <= value <= _LARGEST
     return isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
+
+
+def match_records(where: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Mask:
+    """Return which of some records match, given their metadata as dictionaries."""
+
+    def column(key: str) -> Column:
+        values = [record.get(key) for record in records]
+        return column_of(((_json_type(value), value) for value in values), list)
+
+    return match(where, column, len(records))
+
+
+def _json_type(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return {str: "text", int: "integer", float: "real", list: "array"}.get(type(value))
 
 
 def match(where: Mapping[str, Any], column: Callable[[str], Column], rows: int) -> Mask:

@@ -28,7 +28,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# charset-normalizer knows 99 encodings and picks exotic ones for short texts; these are the ones files come in.
+# charset-normalizer knows 99 encodings and picks exotic ones for short texts; these are the usual, commonest first.
 _LEGACY = [
     *("cp1252", "cp1251", "koi8_r", "cp932", "euc_jp", "gb18030", "big5", "cp949"),
     *("cp1250", "iso8859_2", "cp1253", "cp1254", "cp1255", "cp1256", "cp874", "cp437"),
@@ -82,7 +82,7 @@ def _not_utf8(data: bytes, at: int) -> Decoded:
     encoding = _declared(data) or _guessed(data, at)
     if encoding is not None:
         return _clean(data.decode(encoding), encoding)
-    if replaced.errors * 10 > len(replaced.text) * 3:
+    if replaced.errors * 5 > len(replaced.text) * 2:
         raise SkippedError("not text: in no encoding known here")
     return replaced
 
@@ -105,10 +105,15 @@ def _guessed(data: bytes, at: int) -> str | None:
 
     line = data.rfind(b"\n", max(0, at - _SAMPLE // 4), at)
     start = line + 1 if line >= 0 else 0 if at < _SAMPLE // 4 else at  # a line's start is a character's start
-    best = from_bytes(data[start : start + _SAMPLE], cp_isolation=_LEGACY).best()
-    if best is None or not _decodes(data, best.encoding):
+    matches = from_bytes(data[start : start + _SAMPLE], cp_isolation=_LEGACY)
+    best = matches.best()
+    if best is None:
         return None
-    return best.encoding.replace("_", "-")
+    # cp1250 and cp1252 often explain a text equally well; then the commoner one is meant.
+    equal = [match for match in matches if match.chaos <= best.chaos and match.coherence >= best.coherence]
+    names = {name for match in equal for name in (match.encoding, *match.could_be_from_charset)}
+    guess = next((name for name in _LEGACY if name in names and _decodes(data, name)), None)
+    return guess.replace("_", "-") if guess else None
 
 
 def _decodes(data: bytes, encoding: str) -> bool:

@@ -56,7 +56,7 @@ def read_manpage(uri: str, text: str) -> Document:
     starts = list(lengths)
     headings = tuple(Heading(starts[number], level, page.lines[number]) for number, level in page.headings)
     metadata = {"title": page.title} if page.title else {}
-    return Document(uri, "\n".join(page.lines), "man", headings, metadata)
+    return Document(uri, "\n".join(page.lines).rstrip(), "man", headings, metadata)
 
 
 @dataclass(slots=True)

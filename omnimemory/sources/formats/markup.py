@@ -15,17 +15,16 @@ from omnimemory.records import Document, Heading
 __all__ = ["fences", "markdown_headings", "read_markdown", "read_rst"]
 
 _TITLE = 200
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)^(?:---|\.\.\.)[ \t]*$", re.DOTALL | re.MULTILINE)
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)^(?:---|\.\.\.)[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _FENCE = re.compile(r"^ {0,3}(`{3,}(?=[^`\n]*$)|~{3,})", re.MULTILINE)
 _HEADING = re.compile(
-    r"""^\ {0,3}(?P<marks>\#{1,6})(?:[ \t]+(?P<atx>[^\n]*?))?[ \t]*\r?$
-      | ^(?P<setext>\ {0,3}(?![-*+>#|\s]|\d{1,9}[.)]\s)[^\n]*\S[^\n]*)\r?\n\ {0,3}(?P<line>=+|-+)[ \t]*\r?$""",
+    r"^\ {0,3}(?: (?P<marks>\#{1,6})(?P<atx>(?:[ \t][^\n]*)?\r?) | (?P<line>=+|-+)[ \t]*\r? )$",
     re.MULTILINE | re.VERBOSE,
 )
-_CLOSING_MARKS = re.compile(r"(?:^|[ \t]+)#+$")
+_NO_PARAGRAPH = re.compile(r"\ {4}|\s*$|\ *(?:[-*+>#|\t]|\d{1,9}[.)]\s)")
 _LINK = re.compile(r"!?\[([^\[\]]{0,300})\](?:\([^()\s]{0,500}[^()]{0,200}\)|\[[^\[\]]{0,100}\])")
 _EMPHASIS = re.compile(r"(\*\*|__|\*|`+)(?=\S)(.{1,200}?)(?<=\S)\1")
-_KEY = re.compile(r"^(title|tags):[ \t]*(.*?)[ \t]*\r?$(\s*(?:^[ \t]*-[ \t]+[^\n]*\n?)*)", re.MULTILINE)
+_KEY = re.compile(r"^(title|tags):(.*)$((?:\n[ \t]*-[ \t]+[^\n]*)*)", re.MULTILINE)
 _RULE = re.compile(r"([!-/:-@\[-`{-~])\1+")
 _LINE = re.compile(r"[^\n]*\n?")
 
@@ -61,11 +60,22 @@ def markdown_headings(text: str, start: int = 0) -> Iterator[Heading]:
         if begin <= match.start() < end:
             continue
         if match["marks"]:
-            title, level = _CLOSING_MARKS.sub("", match["atx"] or ""), len(match["marks"])
+            found = Heading(match.start(), len(match["marks"]), _plain(_opened(match["atx"])))
         else:
-            title, level = match["setext"], 1 if match["line"][0] == "=" else 2
-        if title.strip():
-            yield Heading(match.start(), level, _plain(title))
+            above = text.rfind("\n", start, max(start, match.start() - 1)) + 1 or start
+            title = text[above : match.start()]
+            if _NO_PARAGRAPH.match(title):
+                continue
+            found = Heading(above, 1 if match["line"][0] == "=" else 2, _plain(title))
+        if found.title:
+            yield found
+
+
+def _opened(title: str) -> str:
+    """Return an ATX title without the number signs that may close it."""
+    title = title.strip()
+    bare = title.rstrip("#")
+    return bare if not bare or bare[-1].isspace() else title
 
 
 def _line_end(text: str, at: int) -> int:
@@ -80,7 +90,8 @@ def _plain(title: str) -> str:
 
 def _front_matter(yaml: str) -> dict[str, str | list[str]]:
     found: dict[str, str | list[str]] = {}
-    for key, value, items in _KEY.findall(yaml):
+    for key, rest, items in _KEY.findall(yaml):
+        value = rest.strip()
         if key == "title" and value and value[0] not in "|>&*!{[":
             found["title"] = _unquoted(value)[:_TITLE]
         elif key == "tags":

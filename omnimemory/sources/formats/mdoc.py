@@ -70,6 +70,7 @@ class _Line:
             self._add(name)
         elif macro == "Fl" and alone:
             self._add("-")
+            self._glued = following == "Fl"
         elif macro in {"Ns", "Pf"}:
             self._glued = True
         elif macro in _CLOSING:

@@ -42,7 +42,9 @@ _SKIPPED = frozenset({"nav", "header", "footer", "button", "dialog", "select", "
 _HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 _HANDLED = frozenset({*_MARK_OF, *_SKIPPED, *_HEADINGS, "a", "br", "li", "pre", "td", "th"})
 _ROLE = re.compile(r"\brole\s*=\s*[\"']?main\b", re.IGNORECASE)
-_RUN = re.compile(f"[ {_CELL}]*[{_LINE}{_BLOCK}{_BULLET}{_CELL}][ {_LINE}{_BLOCK}{_BULLET}{_CELL}]*")
+_MARKS = f"{_LINE}{_BLOCK}{_BULLET}{_CELL}"
+_RUN = re.compile(f"({_OPEN}[1-6])?[ {_CELL}]*[{_MARKS}][ {_MARKS}]*({_CLOSE})?")
+_EMPTY_HEADING = re.compile(f"{_OPEN}[1-6][ {_MARKS}]*{_CLOSE}")
 _HEADING_MARK = re.compile(f"{_OPEN}([1-6])|{_CLOSE}")
 _TEXT = re.compile(r"[^\s\1-\7]")
 
@@ -92,7 +94,9 @@ class _Page:
     title: str = ""
     pre: int = 0
     heading: bool = False
+    lists: int = 0
     skipped: _Region | None = None
+    before: tuple[int, bool, int] = (0, False, 0)  # pre, heading and lists when skipping began
     main: _Region | None = None
     articles: list[_Region] = field(default_factory=list)
 
@@ -108,15 +112,19 @@ class _Page:
             self._track(name, is_main=is_main, closing=closing)
         if not closing and self._is_skipped(name):
             self.skipped = _Region(name, len(self.parts))
+            self.before = self.pre, self.heading, self.lists
         else:
             self._mark(name, closing=closing)
 
     def _skip(self, name: str, *, closing: bool) -> None:
         assert self.skipped is not None
         self.skipped.tag(name, 0, closing=closing)
-        if not self.skipped.is_open:
+        if self.skipped.is_open:
+            self._mark(name, closing=closing)
+        else:
             del self.parts[self.skipped.start :]
             self.skipped = None
+            self.pre, self.heading, self.lists = self.before
 
     def _track(self, name: str, *, is_main: bool, closing: bool) -> None:
         here = len(self.parts)
@@ -139,7 +147,10 @@ class _Page:
         return not (inside and name in {"header", "footer"})
 
     def _mark(self, name: str, *, closing: bool) -> None:
-        if name in _MARK_OF:
+        if name in {"ul", "ol"}:  # a list inside a list belongs to its item
+            self.lists = max(0, self.lists + (-1 if closing else 1))
+            self.parts.append(_LINE if self.lists > (0 if closing else 1) else _BLOCK)
+        elif name in _MARK_OF:
             self.parts.append(_MARK_OF[name])
         elif name in _HEADINGS:
             self.parts.append(_CLOSE * self.heading + _BLOCK + ("" if closing else _OPEN + name[1]))
@@ -172,7 +183,8 @@ def _finished(marked: str) -> tuple[str, tuple[Heading, ...]]:
         if number % 2:
             pieces.append(_RUN.sub("\n", piece).strip("\n").rstrip())
         else:
-            pieces.append(_RUN.sub(_broken, " ".join(piece.split())).strip(" \n"))
+            flowing = _EMPTY_HEADING.sub("", " ".join(piece.split()))
+            pieces.append(_RUN.sub(_broken, flowing).strip(" \n"))
     text = "\n\n".join(piece for piece in pieces if piece)
     clean: list[str] = []
     headings: list[Heading] = []
@@ -180,19 +192,22 @@ def _finished(marked: str) -> tuple[str, tuple[Heading, ...]]:
     for mark in _HEADING_MARK.finditer(text):
         clean.append(text[position : mark.start()])
         length += len(clean[-1])
-        position = mark.end()
+        position = mark.end() + text.startswith(" ", mark.end()) * bool(mark[1])
         title = text[position : position + 2 * _TITLE].split("\n", 1)[0].split(_CLOSE, 1)[0].strip(" \n¶#")
         if mark[1] and title:
             headings.append(Heading(length, int(mark[1]), title[:_TITLE]))
     clean.append(text[position:])
-    return "".join(clean), tuple(headings)
+    return "".join(clean).rstrip(), tuple(headings)
 
 
 def _broken(run: re.Match[str]) -> str:
-    """Return what a run of marks means: a new cell, line, list item or paragraph."""
+    """Return what a run of marks means: a new cell, line, list item or paragraph, and none inside a heading's ends."""
+    if run[1] or run[2]:
+        return run[1] or run[2]
     marks = run[0]
     if _BULLET in marks:
-        return "\n\n- " if _BLOCK in marks[: marks.index(_BULLET)] else "\n- "
+        before = marks[: marks.index(_BULLET)]
+        return "\n\n- " if _BLOCK in before and _LINE not in before else "\n- "
     if _CELL in marks:
         return "\n" if _LINE in marks else " | "
     return "\n\n" if _BLOCK in marks else "\n"

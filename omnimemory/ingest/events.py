@@ -1,0 +1,178 @@
+"""The events of a history in the catalog: what makes two of them the same one, and which are new.
+
+An event's identity: with a time stamp it is (time, command, how many equal ones came before), the same
+in every copy of a history; without one it is its position in its source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omnimemory.ingest.pipeline import Tally
+from omnimemory.records import Event
+from omnimemory.sources.history import HistoryRead, align
+from omnimemory.storage.commands import CommandTable
+from omnimemory.storage.documents import DocumentTable
+from omnimemory.storage.sources import source_state
+
+__all__ = ["NewEvents", "stamped_key"]
+
+KeyedEvent = tuple[bytes, int, int, Event]
+"""Identity, command row, position and event, as the catalog takes them."""
+
+
+def stamped_key(timestamp: float, command: str, occurrence: int) -> bytes:
+    """Return the identity of an event that has a time stamp."""
+    return _digest(f"{timestamp!r}\0{command}\0{occurrence}")
+
+
+def _digest(identity: str) -> bytes:
+    return hashlib.blake2b(identity.encode(), digest_size=16).digest()
+
+
+@dataclass(slots=True)
+class NewEvents:
+    """The new events of one history, and how far it was read.
+
+    ``before`` is what the source remembered when the history was read; ``misread`` the shell whose history
+    the very same bytes were taken for then; ``added`` how many commands this run brought into the store.
+    ``secrets`` says that commands of this history may be stored with theirs, ``died`` that an earlier run may
+    have left commands without events.
+    """
+
+    table: CommandTable
+    documents: DocumentTable
+    uri: str
+    before: Mapping[str, Any]
+    reading: HistoryRead
+    events: Sequence[tuple[int, Event]]
+    misread: str | None
+    secrets: bool
+    died: bool
+    added: int
+    tally: Tally
+    texts: Sequence[str] = ()
+
+    def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:  # noqa: ARG002 - Change's signature
+        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        source = self.documents.ensure_source(sql, self.uri, "history")
+        if source_state(sql, source) != self.before:
+            return []  # another process read the same history meanwhile: the next run starts from its cursor
+        base = int(self.before.get("base", 0))
+        commands = int(self.before.get("commands", 0))
+        if not self.reading.unchanged:
+            if self.reading.rewritten:
+                base = 1 + _one(sql, "SELECT coalesce(max(position), -1) FROM events WHERE source_id = ?", source)
+            commands += self._write_events(sql, source, base)
+        if self.died:
+            self.table.forget_unused(sql, self.table.unused(sql))
+        state = {**self.reading.cursor.to_json(), "base": base, "commands": commands, "secrets": self.secrets}
+        self.documents.finish_source(sql, source, state)
+        self.tally.unchanged += max(0, commands - self.added)
+        return []
+
+    def _write_events(self, sql: sqlite3.Connection, source: int, base: int) -> int:
+        """Store what is new; return by how many commands the source has grown."""
+        rows = self._command_rows(sql)
+        grown = _without_events(sql, source, rows.values())
+        replaced = self._delete_replaced(sql, source, base + self.reading.first_position)
+        events = list(self._keyed(sql, source, base, rows))
+        stamped: list[int] = []
+        if self.reading.rewritten:
+            events, stamped = _after_rewrite(sql, source, events)
+            sql.executemany("DELETE FROM events WHERE id = ?", ((event,) for event in stamped))
+        added = self.table.add_events(sql, source, events)
+        again = 0 if self.misread else len(replaced)
+        self.tally.events += max(0, added - again - len(stamped))
+        return grown - self.table.forget_unused(sql, replaced)
+
+    def _command_rows(self, sql: sqlite3.Connection) -> dict[str, int]:
+        texts = list(dict.fromkeys(event.command for _, event in self.events))
+        rows = self.table.known(texts)
+        lost = [text for text in texts if text not in rows]  # another process forgot them this very moment
+        return {**rows, **dict(zip(lost, self.table.add(sql, lost, pending=True), strict=True))}
+
+    def _delete_replaced(self, sql: sqlite3.Connection, source: int, first: int) -> list[int]:
+        """Delete the events that are read anew, and return the rows of their commands."""
+        if self.misread:
+            gone = sql.execute(
+                "DELETE FROM events WHERE source_id = ? AND shell = ? RETURNING command_row", (source, self.misread)
+            )
+        elif not self.reading.rewritten:
+            # The last entry may have been read before it was whole: what is read again replaces it.
+            gone = sql.execute(
+                "DELETE FROM events WHERE source_id = ? AND position >= ? RETURNING command_row", (source, first)
+            )
+        else:
+            return []
+        return [row for (row,) in gone]
+
+    def _keyed(self, sql: sqlite3.Connection, source: int, base: int, rows: Mapping[str, int]) -> Iterator[KeyedEvent]:
+        before: Counter[tuple[float, int]] = Counter()
+        times = [event.timestamp for _, event in self.events if event.timestamp is not None]
+        if times and not self.reading.rewritten:
+            # Equal commands within the same second may be split between two reads.
+            for time, row, count in sql.execute(
+                "SELECT timestamp, command_row, count(*) FROM events WHERE source_id = ? AND timestamp >= ? "
+                "GROUP BY timestamp, command_row",
+                (source, min(times)),
+            ):
+                before[time, row] = count
+        for position, event in self.events:
+            row = rows[event.command]
+            if event.timestamp is None:
+                key = _digest(f"{self.uri}\0{base + position}")
+            else:
+                key = stamped_key(event.timestamp, event.command, before[event.timestamp, row])
+                before[event.timestamp, row] += 1
+            yield key, row, base + position, event
+
+
+def _after_rewrite(
+    sql: sqlite3.Connection, source: int, events: list[KeyedEvent]
+) -> tuple[list[KeyedEvent], list[int]]:
+    """Return which events of a rewritten history are new, and which stored ones have got a time stamp by it.
+
+    With a time stamp on either side the identity tells. Without one the place among the others does, also
+    between events that have one and events that have none: a shell told to keep times writes them into the
+    lines it has, and one told not to leaves them out.
+    """
+    stored = sql.execute(
+        "SELECT id, command_row, timestamp, key FROM events WHERE source_id = ? ORDER BY position", (source,)
+    ).fetchall()
+    timeless: defaultdict[int, list[int]] = defaultdict(list)
+    for number, row, timestamp, _ in stored:
+        if timestamp is None:
+            timeless[row].append(number)
+    if not timeless and all(event.timestamp is not None for *_, event in events):
+        return events, []
+    known = {key for *_, key in stored}
+    marks = align([row for _, row, _, _ in stored], [row for _, row, _, _ in events])
+    new, stamped = [], []
+    for entry, is_new in zip(events, marks, strict=True):
+        key, row, _, event = entry
+        if event.timestamp is not None and key not in known:
+            new.append(entry)
+            if not is_new and timeless[row]:
+                stamped.append(timeless[row].pop())
+        elif event.timestamp is None and is_new:
+            new.append(entry)
+    return new, stamped
+
+
+def _without_events(sql: sqlite3.Connection, source: int, rows: Iterable[int]) -> int:
+    """Return how many of these commands have no event in a source yet."""
+    listed = list(rows)
+    if not _one(sql, "SELECT EXISTS (SELECT 1 FROM events WHERE source_id = ?)", source):
+        return len(listed)
+    query = "SELECT EXISTS (SELECT 1 FROM events WHERE command_row = ? AND source_id = ?)"
+    return sum(1 for row in listed if not _one(sql, query, row, source))
+
+
+def _one(sql: sqlite3.Connection, query: str, *parameters: int) -> int:
+    return int(sql.execute(query, parameters).fetchone()[0])

@@ -1,0 +1,110 @@
+"""The three ways into the memory, put together: documents, shell history, notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omnimemory.config import Settings
+from omnimemory.embedding_service import EmbeddingService
+from omnimemory.errors import ConfigError
+from omnimemory.ingest.documents import DocumentReader, document_changes
+from omnimemory.ingest.history import history_changes
+from omnimemory.ingest.notes import note_changes
+from omnimemory.ingest.pipeline import Tally, embed_pending, ignore_progress, rehearse, run
+from omnimemory.ingest.roots import path_uri, root_paths
+from omnimemory.records import IngestReport, Progress
+from omnimemory.sources.documents import Limits
+from omnimemory.sources.redaction import Redactor
+from omnimemory.storage.store import Store
+
+__all__ = ["add_notes", "ingest_documents", "ingest_history"]
+
+ProgressCallback = Callable[[Progress], None]
+
+
+def ingest_documents(
+    store: Store,
+    embeddings: EmbeddingService,
+    settings: Settings,
+    paths: Iterable[str | Path],
+    *,
+    progress: ProgressCallback | None,
+    prune: bool,
+    prune_all: bool,
+    dry_run: bool,
+) -> IngestReport:
+    """See :meth:`omnimemory.memory.Memory.ingest`."""
+    roots = root_paths(paths)
+    if not roots:
+        raise ConfigError("ingest() needs at least one file or folder.")
+    tally, show = Tally(), progress or ignore_progress
+    changes = document_changes(
+        store,
+        roots,
+        _document_reader(embeddings, settings),
+        tally,
+        part=embeddings.batch_size,
+        prune=prune,
+        prune_all=prune_all,
+        progress=show,
+    )
+    if dry_run:
+        rehearse(store, changes)
+        return tally.report()
+    embed_pending(store, embeddings, tally)
+    run(store, embeddings, changes, tally, progress=show)
+    return tally.report()
+
+
+def _document_reader(embeddings: EmbeddingService, settings: Settings) -> DocumentReader:
+    documents = settings.documents
+    return DocumentReader(
+        limits=Limits(
+            max_bytes=documents.max_bytes,
+            max_depth=documents.max_depth,
+            hidden=documents.hidden,
+            gitignore=documents.gitignore,
+            include=documents.include,
+            exclude=documents.exclude,
+        ),
+        redactor=Redactor(),
+        count_tokens=embeddings.embedder.count_tokens,
+        size=settings.chunking.size,
+        overlap=settings.chunking.overlap,
+        own=(path_uri(settings.store.path), path_uri(settings.cache.path)),
+    )
+
+
+def ingest_history(
+    store: Store,
+    embeddings: EmbeddingService,
+    target: str | Path | None,
+    *,
+    shell: str | None,
+    keep_secrets: bool,
+    progress: ProgressCallback | None,
+) -> IngestReport:
+    """See :meth:`omnimemory.memory.Memory.ingest_history`."""
+    tally, show = Tally(), progress or ignore_progress
+    redactor = Redactor(enabled=not keep_secrets)
+    changes = history_changes(store, target, shell, redactor, tally, part=embeddings.batch_size, progress=show)
+    embed_pending(store, embeddings, tally)
+    run(store, embeddings, changes, tally, progress=show)
+    return tally.report()
+
+
+def add_notes(
+    store: Store,
+    embeddings: EmbeddingService,
+    texts: str | Sequence[str],
+    ids: str | Sequence[str] | None,
+    metadatas: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
+) -> list[str]:
+    """See :meth:`omnimemory.memory.Memory.add`."""
+    tally = Tally()
+    changes, public = note_changes(store, Redactor(), texts, ids, metadatas)
+    embed_pending(store, embeddings, tally)
+    run(store, embeddings, changes, tally, drain=False)
+    return public
