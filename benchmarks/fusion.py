@@ -158,7 +158,7 @@ def _fit(
     fit = {mode: score(fitted, mode=mode) for mode in ("vector", "keyword")}
     hybrids = {weight: score(fitted, mode="hybrid", weight=weight) for weight in WEIGHTS}
     best = max(hybrids, key=lambda weight: hybrids[weight]["mrr"])
-    current = VECTOR_WEIGHTS[kind]
+    current = VECTOR_WEIGHTS["static"][kind]
     return {
         "kind": kind,
         "stored": memory.store.tables[kind].count(),

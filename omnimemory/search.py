@@ -29,8 +29,14 @@ __all__ = ["KINDS", "MODES", "Query", "search"]
 KINDS = ("documents", "commands")
 MODES = ("hybrid", "vector", "keyword")
 
-VECTOR_WEIGHTS = {"documents": 0.6, "commands": 0.6}
-"""Share of the cosine in a hybrid score, fitted for the static model's space (``benchmarks fusion``)."""
+VECTOR_WEIGHTS = {"static": {"documents": 0.4, "commands": 0.4}}
+"""Share of the cosine in a hybrid score, by provider and kind, fitted with ``python -m benchmarks fusion``.
+
+Static model, MRR@10 on the half that was not fitted: descriptions -> commands .322 at .4 (vectors alone .226,
+keywords alone .297); headings -> sections of the Python documentation .477 at .3, flat to .4 (.291 and .461).
+"""
+
+_UNFITTED_WEIGHT = 0.5
 
 _CANDIDATES = 100
 _SNIPPET = 240
@@ -73,6 +79,7 @@ class _Found:
     """What one kind's lists say about its rows."""
 
     kind: str
+    weight: float
     cosine: dict[int, float] = field(default_factory=dict)
     bm25: dict[int, float] = field(default_factory=dict)
     ranks: dict[int, dict[str, int]] = field(default_factory=dict)
@@ -134,7 +141,8 @@ def _given(vector: Vectors, dim: int) -> Vectors:
 
 
 def _find(store: Store, kind: str, query: Query, vector: Vectors | None) -> _Found:
-    found = _Found(kind)
+    provider = store.tables[kind].collection.model.partition(":")[0]
+    found = _Found(kind, VECTOR_WEIGHTS.get(provider, {}).get(kind, _UNFITTED_WEIGHT))
     # A plain vector search needs no more than k: asking the index for more would only cost time.
     wanted = query.k if query.mode == "vector" else max(_CANDIDATES, 2 * query.k)
     if vector is not None:
@@ -191,7 +199,7 @@ def _fuse(found: list[_Found], query: Query, *, has_vector: bool) -> list[tuple[
     spread = (high - low) or 1.0
     fused = []
     for part in found:
-        weight = VECTOR_WEIGHTS[part.kind] if query.weight is None else query.weight
+        weight = part.weight if query.weight is None else query.weight
         part.explain["vector_weight"] = weight
         top = max(part.bm25.values(), default=1.0) or 1.0
         for row in part.cosine.keys() | part.bm25.keys():

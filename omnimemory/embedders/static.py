@@ -23,9 +23,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from omnimemory.embedders.base import (
     ModelFootprint,
@@ -54,13 +55,28 @@ _TOKENIZER_SHA256 = "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062c
 _INSTALL = "Install it with: pip install --force-reinstall 'wordllama>=0.4.0.post1,<0.5'"
 
 _VOCABULARY = 32_000
+_FEW_TOKENS = 4_096  # so many are widened to float32 one by one, before the whole table is
 _PIECE = 8_192  # characters tokenised at once
 _ROUND = 250_000  # characters handed to the tokenizer in one call: bounds its memory
 
 
-class _Model(NamedTuple):
-    table: Vectors
-    tokenizer: Tokenizer
+class _Model:
+    """The (32000, dim) token vectors, float16 as in the file until enough is embedded, and the tokenizer."""
+
+    def __init__(self, table: NDArray[np.float16], tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self._table: NDArray[Any] = table
+        self._asked = 0
+
+    def rows(self, ids: Sequence[int]) -> Vectors:
+        """Return the float32 vectors of some tokens."""
+        if self._asked < _FEW_TOKENS:
+            # Widening the whole table takes a tenth of a second, which one question should not pay.
+            self._asked += len(ids)
+            if self._asked >= _FEW_TOKENS:
+                self._table = np.ascontiguousarray(self._table, dtype=np.float32)
+        found: Vectors = self._table[ids].astype(np.float32, copy=False)
+        return found
 
 
 class StaticEmbedder:
@@ -127,7 +143,7 @@ class StaticEmbedder:
         for position, encoding in _tokenise(model.tokenizer, texts):
             ids = encoding.ids
             if ids:
-                sums[position] += np.add.reduce(model.table[ids], axis=0)
+                sums[position] += np.add.reduce(model.rows(ids), axis=0)
         empty = np.flatnonzero(~sums.any(axis=1)).tolist()
         if empty:
             raise UnembeddableTextError(f"the static model has no vector for the texts at {empty[:5]}", empty)
@@ -184,6 +200,9 @@ def _read_model(package: Path, dim: int) -> _Model:
         from tokenizers import Tokenizer  # noqa: PLC0415 - heavy, and only needed once a text is embedded
 
         tokenizer = Tokenizer.from_buffer(_read_verified(package / _TOKENIZER, _TOKENIZER_SHA256))
+        if hasattr(tokenizer.model, "_resize_cache"):
+            # It would keep the tokens of ten thousand whole texts (30 MB), which are hardly ever tokenised again.
+            tokenizer.model._resize_cache(0)  # noqa: SLF001 - there is no public way
         return _Model(table.result(), tokenizer)
 
 
@@ -197,8 +216,8 @@ def _read_verified(path: Path, sha256: str) -> bytes:
     return data
 
 
-def _read_table(path: Path, dim: int) -> Vectors:
-    """Return the (32000, dim) float32 token vectors of a safetensors file.
+def _read_table(path: Path, dim: int) -> NDArray[np.float16]:
+    """Return the (32000, dim) float16 token vectors of a safetensors file.
 
     The format is eight bytes of header length, a JSON header, then the tensors.
     """
@@ -207,7 +226,8 @@ def _read_table(path: Path, dim: int) -> Vectors:
     tensor: dict[str, Any] = json.loads(data[8 : 8 + header_size])["embedding.weight"]
     start, stop = tensor["data_offsets"]
     half = np.frombuffer(data, dtype="<f2", count=(stop - start) // 2, offset=8 + header_size + start)
-    return np.ascontiguousarray(half.reshape(tensor["shape"])[:, :dim], dtype=np.float32)
+    table: NDArray[np.float16] = half.reshape(tensor["shape"])[:, :dim]
+    return table
 
 
 def _tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[tuple[int, Encoding]]:

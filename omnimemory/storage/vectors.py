@@ -18,7 +18,7 @@ from omnimemory.storage.catalog import Catalog, Collection
 
 __all__ = ["cosines", "delete_vectors", "insert_vectors", "note_updates", "read_vectors", "rows_above", "vectors_of"]
 
-_READ = 4096
+_READ = 256
 _SCORE = 1024
 
 

@@ -13,17 +13,29 @@ rules and table are our own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from omnimemory.sources.redaction.command_table import built_in_table
-from omnimemory.sources.redaction.command_texts import find_quoted_secrets
-from omnimemory.sources.redaction.commands import find_command_secrets
-from omnimemory.sources.redaction.flags import CommandTable
-from omnimemory.sources.redaction.spans import Span, replace_spans
-from omnimemory.sources.redaction.tokens import find_text_secrets
+from omnimemory.sources.redaction.spans import Finder, Span, replace_spans
+
+if TYPE_CHECKING:
+    from omnimemory.sources.redaction.flags import CommandTable as CommandTable
 
 __all__ = ["CommandTable", "Redaction", "Redactor"]
+
+# Every secret of a document has one of these: a run of token characters, a URL, a key. A question seldom has, so
+# a search need not import (and compile) the rules.
+_HINT = re.compile("[A-Za-z0-9_-]{16}|://|-----BEGIN")
+
+
+def __getattr__(name: str) -> Any:
+    if name != "CommandTable":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from omnimemory.sources.redaction.flags import CommandTable  # noqa: PLC0415 - only who makes a table needs it
+
+    return CommandTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +66,29 @@ class Redactor:
         """Redact a command line (one entry of a shell history, of one or more lines)."""
         if not self.enabled:
             return Redaction(text)
-        redacted, counts = replace_spans(text, self._find_in_command)
+        redacted, counts = replace_spans(text, _command_finder(self.table))
         return Redaction(redacted, counts, skip=text[:1] == " ")
 
     def document(self, text: str) -> Redaction:
         """Redact a document: known token shapes, passwords in URLs, private key blocks."""
-        if not self.enabled:
+        if not self.enabled or not _HINT.search(text):
             return Redaction(text)
+        from omnimemory.sources.redaction.tokens import find_text_secrets  # noqa: PLC0415 - see _HINT
+
         return Redaction(*replace_spans(text, find_text_secrets))
 
-    def _find_in_command(self, text: str) -> Iterator[Span]:
+
+def _command_finder(own_table: CommandTable | None) -> Finder:
+    from omnimemory.sources.redaction.command_table import built_in_table  # noqa: PLC0415 - only histories need them
+    from omnimemory.sources.redaction.command_texts import find_quoted_secrets  # noqa: PLC0415 - as above
+    from omnimemory.sources.redaction.commands import find_command_secrets  # noqa: PLC0415 - as above
+    from omnimemory.sources.redaction.tokens import find_text_secrets  # noqa: PLC0415 - as above
+
+    def find(text: str) -> Iterator[Span]:
         yield from find_text_secrets(text)
-        table = self.table or built_in_table()
+        table = own_table or built_in_table()
         if table.may_hold_secret(text):
             yield from find_command_secrets(text, table)
             yield from find_quoted_secrets(text)
+
+    return find
