@@ -25,8 +25,8 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise, repeat
 from zlib import crc32
 
 from omnimemory.errors import ConfigError
@@ -44,7 +44,7 @@ def chunk(document: Document, count_tokens: TokenCounter, *, size: int = 256, ov
     """Cut a document into chunks of at most ``size`` tokens, in the order of the text.
 
     ``document.text[start:end]`` is each chunk's text; together the chunks hold every character that is not blank.
-    About ``overlap`` tokens of a chunk repeat what stands before it, back to the beginning of a sentence, line or word,
+    Up to ``overlap`` tokens of a chunk repeat what stands before it, back to the beginning of a sentence, line or word,
     but never of what stands before a heading. ``metadata["heading"]`` is the path of the headings in force where the
     chunk's own text begins, for example ``"Guide > Install"``. ``count_tokens`` counts a batch of texts; texts that
     have less than three quarters of ``size`` tokens in all are taken not to have more than ``size`` when joined.
@@ -57,7 +57,9 @@ def chunk(document: Document, count_tokens: TokenCounter, *, size: int = 256, ov
     if not 0 <= overlap < size / 2:
         raise ConfigError(f"an overlap of {overlap} tokens does not suit chunks of {size}; set it below half of that")
     units = split_units(document, count_tokens, size - overlap)
-    pieces = _pieces(document.text, units, size=size, overlap=overlap)
+    if not units:
+        return []
+    pieces = _pieces(document.text, units, count_tokens, size=size, overlap=overlap)
     pieces = _fitted(document.text, pieces, count_tokens, size)
     paths = _paths(document.headings, pieces)
     return [
@@ -117,34 +119,52 @@ def _chosen(text: str, units: Sequence[Unit], size: int, most: int) -> _Cuts:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A chunk in the making: its own text is ``start`` to ``end``, ``begin`` that of the overlap.
+    """A chunk in the making: its own text is ``start`` to ``end``, its overlap begins at ``begin``.
 
-    ``lowest`` is where the overlap may begin at most; ``tokens`` are those of all of it, estimated.
+    ``lowest`` is how far back the overlap may reach. A doubtful piece may have too many tokens.
     """
 
     begin: int
     start: int
     end: int
     lowest: int
-    tokens: int
+    doubtful: bool = True
 
 
-def _pieces(text: str, units: Sequence[Unit], *, size: int, overlap: int) -> list[_Piece]:
-    """Return the pieces between the cuts, each with as much overlap as it should have by estimate."""
-    if not units:
-        return []
+def _pieces(text: str, units: Sequence[Unit], count_tokens: TokenCounter, *, size: int, overlap: int) -> list[_Piece]:
+    """Return the pieces between the cuts, with their overlap."""
     cuts = _chosen(text, units, size, size - overlap)
-    heads = [unit.start for unit in units if unit.level]
+    overlaps = _overlaps(text, units, cuts.numbers[:-1], count_tokens, overlap)
     pieces = []
-    for first, last in pairwise(cuts.numbers):
+    for (first, last), (begin, lowest, shared) in zip(pairwise(cuts.numbers), overlaps, strict=True):
         start, end = units[first].start, units[last - 1].end
-        head = bisect_right(heads, start)
-        lowest = heads[head - 1] if head else units[0].start
-        density = _density(units, first, overlap)
-        begin = _reached(text, lowest, start, int(overlap / density))
-        tokens = cuts.before[last] - cuts.before[first] + round((start - begin) * density)
-        pieces.append(_Piece(begin, start, end, lowest, tokens))
+        blanks = end - start - sum(unit.end - unit.start for unit in units[first:last])
+        tokens = shared + cuts.before[last] - cuts.before[first] + blanks
+        pieces.append(_Piece(begin, start, end, lowest, doubtful=tokens * 4 > size * 3))
     return pieces
+
+
+def _overlaps(
+    text: str, units: Sequence[Unit], numbers: Sequence[int], count_tokens: TokenCounter, overlap: int
+) -> list[tuple[int, int, int]]:
+    """Return for each unit that begins a piece where its overlap begins, how far back it may, and its tokens."""
+    starts = [units[number].start for number in numbers]
+    limits = [units[0].start, *(unit.start for unit in units if unit.level)]
+    lowest = [limits[bisect_right(limits, start) - 1] for start in starts]
+    room = [int(overlap / _density(units, number, overlap)) for number in numbers]
+    begins = list(map(_reached, repeat(text), lowest, starts, room))
+    tokens = [0] * len(numbers)
+    waiting = [n for n, start in enumerate(starts) if begins[n] < start]
+    while waiting:
+        counts = count_tokens([text[begins[n] : starts[n]] for n in waiting])
+        too_long = []
+        for n, tokens[n] in zip(waiting, counts, strict=True):
+            if tokens[n] > overlap:
+                room[n] = max(0, min((starts[n] - begins[n]) * overlap // tokens[n], room[n] - 1) * 9 // 10)
+                begins[n], tokens[n] = _reached(text, lowest[n], starts[n], room[n]), 0
+                too_long.append(n)
+        waiting = [n for n in too_long if begins[n] < starts[n]]
+    return list(zip(begins, lowest, tokens, strict=True))
 
 
 def _density(units: Sequence[Unit], number: int, overlap: int) -> float:
@@ -171,43 +191,30 @@ def _reached(text: str, lowest: int, start: int, characters: int) -> int:
 
 
 def _fitted(text: str, pieces: list[_Piece], count_tokens: TokenCounter, size: int) -> list[_Piece]:
-    """Count the pieces that may be too long, and shorten or halve them until none is."""
-    doubtful = [n for n, piece in enumerate(pieces) if piece.tokens * 4 > size * 3]
-    while doubtful:
+    """Count the doubtful pieces as they are, and shorten or halve them until none is too long."""
+    while True:
+        doubtful = [n for n, piece in enumerate(pieces) if piece.doubtful]
+        if not doubtful:
+            return pieces
         counts = count_tokens([text[pieces[n].begin : pieces[n].end] for n in doubtful])
-        smaller = {
-            number: _smaller(text, pieces[number], size / tokens)
-            for number, tokens in zip(doubtful, counts, strict=True)
-            if tokens > size and pieces[number].end - pieces[number].begin > 1
-        }
-        if not smaller:
-            break
-        fixed: list[_Piece] = []
-        doubtful = []
-        for number, piece in enumerate(pieces):
-            parts = smaller.get(number, [piece])
-            doubtful += range(len(fixed), len(fixed) + len(parts)) if number in smaller else ()
-            fixed += parts
-        pieces = fixed
-    return pieces
+        tokens = dict(zip(doubtful, counts, strict=True))
+        pieces = [part for n, piece in enumerate(pieces) for part in _fitting(text, piece, tokens.get(n, 0), size)]
 
 
-def _smaller(text: str, piece: _Piece, share: float) -> list[_Piece]:
-    """Return a piece with less overlap or, when it has none, its two halves. ``share`` of it would fit."""
-    overlap = piece.start - piece.begin
-    if overlap:
-        kept = int(overlap - (piece.end - piece.begin) * (1 - share) * 1.1)
-        begin = _reached(text, piece.lowest, piece.start, max(0, kept))
-        return [
-            _Piece(begin if begin > piece.begin else piece.start, piece.start, piece.end, piece.lowest, piece.tokens)
-        ]
-    middle = (piece.start + piece.end) // 2
-    blank = _BLANKS.search(text, middle, piece.end)
-    ends, after = (blank.start(), blank.end()) if blank and blank.end() < piece.end else (middle, middle)
-    return [
-        _Piece(piece.start, piece.start, ends, piece.start, piece.tokens),
-        _Piece(after, after, piece.end, piece.start, piece.tokens),
-    ]
+def _fitting(text: str, piece: _Piece, tokens: int, size: int) -> list[_Piece]:
+    """Return a piece of ``tokens``: as it is if it fits, else with less overlap or, if it has none, in two halves."""
+    begin, start, end = piece.begin, piece.start, piece.end
+    if tokens <= size or end - begin == 1:
+        return [replace(piece, doubtful=False)]
+    if begin < start:
+        excess = (end - begin) * (1 - size / tokens)
+        reached = _reached(text, piece.lowest, start, max(0, int(start - begin - excess * 1.1)))
+        return [replace(piece, begin=reached if reached > begin else start)]
+    blank = _BLANKS.search(text, (start + end) // 2, end)
+    place = blank.start() if blank else (start + end) // 2
+    first = start + len(text[start:place].rstrip())
+    second = end - len(text[place:end].lstrip())
+    return [_Piece(start, start, first, start), _Piece(second, second, end, start)]
 
 
 def _paths(headings: Sequence[Heading], pieces: Sequence[_Piece]) -> list[str]:
