@@ -243,7 +243,8 @@ def export(memory):
         sorted(
             catalog.rows(
                 "SELECT chunk_id, uri, start_char, end_char, text, heading, metadata, pending, hex(vector) "
-                "FROM chunks c JOIN sources s ON s.id = c.source_id JOIN vectors v ON v.item = c.id AND v.collection_id = ?",
+                "FROM chunks c JOIN sources s ON s.id = c.source_id "
+                "JOIN vectors v ON v.item = c.id AND v.collection_id = ?",
                 (memory.store.documents.collection.id,),
             )
         ),

@@ -38,6 +38,7 @@ from omnimemory.embedders.base import (
     normalise,
     space_fingerprint,
 )
+from omnimemory.embedders.short_texts import LONGEST, ShortTextTokenizer
 from omnimemory.errors import EmbedderError
 
 if TYPE_CHECKING:
@@ -61,12 +62,45 @@ _ROUND = 250_000  # characters handed to the tokenizer in one call: bounds its m
 
 
 class _Model:
-    """The (32000, dim) token vectors, float16 as in the file until enough is embedded, and the tokenizer."""
+    """The (32000, dim) token vectors, float16 as in the file until enough is embedded, and the tokenizer's file."""
 
-    def __init__(self, table: NDArray[np.float16], tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, table: NDArray[np.float16], tokenizer: bytes) -> None:
         self._table: NDArray[Any] = table
         self._asked = 0
+        self._file = tokenizer
+        self._short: ShortTextTokenizer | None = None
+        self._tokenizer: Tokenizer | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer runtime, loaded when it is first asked for."""
+        with self._lock:
+            if self._tokenizer is None:
+                from tokenizers import Tokenizer  # noqa: PLC0415 - heavy, and a single question needs none
+
+                self._tokenizer = Tokenizer.from_buffer(self._file)
+                if hasattr(self._tokenizer.model, "_resize_cache"):
+                    # It would keep the tokens of ten thousand whole texts (30 MB), hardly ever tokenised again.
+                    self._tokenizer.model._resize_cache(0)  # noqa: SLF001 - there is no public way
+                self._short = None
+            return self._tokenizer
+
+    def tokens(self, texts: Sequence[str]) -> Iterator[tuple[int, Sequence[int]]]:
+        """Yield (position of the text, token ids of one of its pieces), in order."""
+        if len(texts) == 1 and len(texts[0]) <= LONGEST and self._tokenizer is None:
+            ids = self._short_tokens(texts[0])
+            if ids is not None:
+                yield 0, ids
+                return
+        for position, encoding in _tokenise(self.tokenizer, texts):
+            yield position, encoding.ids
+
+    def _short_tokens(self, text: str) -> list[int] | None:
+        with self._lock:
+            if self._short is None:
+                self._short = ShortTextTokenizer(self._file)
+            return self._short.encode(text)
 
     def rows(self, ids: Sequence[int]) -> Vectors:
         """Return the float32 vectors of some tokens."""
@@ -140,8 +174,7 @@ class StaticEmbedder:
         check_texts(texts, role)
         model = self._load()
         sums = np.zeros((len(texts), self._dim), dtype=np.float32)
-        for position, encoding in _tokenise(model.tokenizer, texts):
-            ids = encoding.ids
+        for position, ids in model.tokens(texts):
             if ids:
                 sums[position] += np.add.reduce(model.rows(ids), axis=0)
         empty = np.flatnonzero(~sums.any(axis=1)).tolist()
@@ -197,12 +230,7 @@ def _read_model(package: Path, dim: int) -> _Model:
     """Read both files at once: reading, hashing and converting the weights leave the interpreter free."""
     with ThreadPoolExecutor(max_workers=1) as reader:
         table = reader.submit(_read_table, package / _WEIGHTS, dim)
-        from tokenizers import Tokenizer  # noqa: PLC0415 - heavy, and only needed once a text is embedded
-
-        tokenizer = Tokenizer.from_buffer(_read_verified(package / _TOKENIZER, _TOKENIZER_SHA256))
-        if hasattr(tokenizer.model, "_resize_cache"):
-            # It would keep the tokens of ten thousand whole texts (30 MB), which are hardly ever tokenised again.
-            tokenizer.model._resize_cache(0)  # noqa: SLF001 - there is no public way
+        tokenizer = _read_verified(package / _TOKENIZER, _TOKENIZER_SHA256)
         return _Model(table.result(), tokenizer)
 
 

@@ -47,7 +47,7 @@ def chunk(document: Document, count_tokens: TokenCounter, *, size: int = 256, ov
     Up to ``overlap`` tokens of a chunk repeat what stands before it, back to the beginning of a sentence, line or word,
     but never of what stands before a heading. ``metadata["heading"]`` is the path of the headings in force where the
     chunk's own text begins, for example ``"Guide > Install"``. ``count_tokens`` counts a batch of texts; texts that
-    have less than three quarters of ``size`` tokens in all are taken not to have more than ``size`` when joined.
+    have no more than three quarters of ``size`` tokens in all, and blanks between them, are taken to fit when joined.
 
     Raises :class:`~omnimemory.errors.ConfigError` when ``size`` is below 16, or ``overlap`` is negative or not below
     half of ``size``.
@@ -158,10 +158,11 @@ def _overlaps(
     while waiting:
         counts = count_tokens([text[begins[n] : starts[n]] for n in waiting])
         too_long = []
-        for n, tokens[n] in zip(waiting, counts, strict=True):
-            if tokens[n] > overlap:
-                room[n] = max(0, min((starts[n] - begins[n]) * overlap // tokens[n], room[n] - 1) * 9 // 10)
-                begins[n], tokens[n] = _reached(text, lowest[n], starts[n], room[n]), 0
+        for n, counted in zip(waiting, counts, strict=True):
+            tokens[n] = counted if counted <= overlap else 0
+            if counted > overlap:
+                room[n] = max(0, min((starts[n] - begins[n]) * overlap // counted, room[n] - 1) * 9 // 10)
+                begins[n] = _reached(text, lowest[n], starts[n], room[n])
                 too_long.append(n)
         waiting = [n for n in too_long if begins[n] < starts[n]]
     return list(zip(begins, lowest, tokens, strict=True))

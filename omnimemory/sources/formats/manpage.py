@@ -21,7 +21,7 @@ __all__ = ["is_manpage", "read_manpage"]
 
 _NAME = re.compile(r"\.[1-9][a-z0-9]{0,12}$", re.IGNORECASE)
 _ROFF = re.compile(r"^[.'][ \t]*(?:TH|Dd|SH|Sh|so)\b", re.MULTILINE)
-_START = re.compile(r"^[.'][ \t]*(?:TH|Dd)\b", re.MULTILINE)
+_REFERENCE = re.compile(r"^\.so[ \t]+(\S+)", re.MULTILINE)
 _REQUEST = re.compile(r"[.'][ \t]*([A-Za-z0-9]*)[ \t]*(.*)")
 _SKIP_UNTIL = {"de": "..", "de1": "..", "am": "..", "ig": "..", "EQ": ".EN", "PS": ".PE"}
 _HEADINGS = {"SH": 1, "Sh": 1, "SS": 2, "Ss": 2}
@@ -46,12 +46,12 @@ def read_manpage(uri: str, text: str) -> Document:
 
     Raises :class:`SkippedError` for a page that only refers to another one.
     """
-    start = _START.search(text)
-    if start is None and (match := re.search(r"^\.so[ \t]+(\S+)", text, re.MULTILINE)):
-        raise SkippedError(f"it only refers to {match[1]}")
     page = _Page()
-    for line in text[start.start() if start else 0 :].splitlines():
+    for line in text.splitlines():
         page.read(line)
+    reference = _REFERENCE.search(text)
+    if reference and not page.lines:
+        raise SkippedError(f"it only refers to {reference[1]}")
     lengths = accumulate((len(line) + 1 for line in page.lines), initial=0)
     starts = list(lengths)
     headings = tuple(Heading(starts[number], level, page.lines[number]) for number, level in page.headings)
