@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import mmap
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -235,10 +236,17 @@ def _read_model(package: Path, dim: int) -> _Model:
 
 
 def _read_verified(path: Path, sha256: str) -> bytes:
+    return bytes(_map_verified(path, sha256))
+
+
+def _map_verified(path: Path, sha256: str) -> mmap.mmap:
+    """Map a file into memory: shared with every process that uses the model, and never copied."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise EmbedderError(f"The static model's file {path} cannot be read ({error.strerror}). {_INSTALL}") from error
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise EmbedderError(f"The static model's file {path} cannot be read ({reason}). {_INSTALL}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise EmbedderError(f"The static model's file {path} is not the one this version knows. {_INSTALL}")
     return data
@@ -249,7 +257,7 @@ def _read_table(path: Path, dim: int) -> NDArray[np.float16]:
 
     The format is eight bytes of header length, a JSON header, then the tensors.
     """
-    data = _read_verified(path, _WEIGHTS_SHA256)
+    data = _map_verified(path, _WEIGHTS_SHA256)
     header_size = int.from_bytes(data[:8], "little")
     tensor: dict[str, Any] = json.loads(data[8 : 8 + header_size])["embedding.weight"]
     start, stop = tensor["data_offsets"]
