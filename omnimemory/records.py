@@ -7,7 +7,6 @@ uses the same field names.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -121,6 +120,8 @@ class IngestReport:
         return asdict(self)
 
     def _repr_html_(self) -> str:
+        import html  # noqa: PLC0415 - only notebooks need it
+
         rows = [(name, value) for name, value in self.to_dict().items() if value and name != "failures"]
         body = "".join(f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows)
         bad = "".join(f"<li>{html.escape(f.source)}: {html.escape(f.reason)}</li>" for f in self.failures)
@@ -192,6 +193,8 @@ class Hits(list[Hit]):
         return [hit.to_dict() for hit in self]
 
     def _repr_html_(self) -> str:
+        import html  # noqa: PLC0415 - only notebooks need it
+
         head = "<tr><th>score</th><th>text</th><th>source</th></tr>"
         rows = "".join(
             f"<tr><td>{'' if h.score is None else f'{h.score:.3f}'}</td>"

@@ -114,6 +114,14 @@ def test_long_prose_keeps_the_laws(size, overlap, counter):
     check_laws(document, chunks, COUNTERS[counter], size)
 
 
+def test_texts_that_grow_when_joined_are_counted_again():
+    def dear_newlines(texts: Sequence[str]) -> list[int]:
+        return [tokens + 3 * text.count("\n") for tokens, text in zip(words(texts), texts, strict=True)]
+
+    document = Document("/x/a", "\n\n".join(prose(seed, 5, 5) for seed in range(2000)))
+    check_laws(document, chunk(document, dear_newlines), dear_newlines, 256)
+
+
 def test_a_chunk_of_a_chunk_is_itself():
     document = Document("/x/a", "\n\n".join(prose(seed, 10, 120) for seed in range(50)))
     for piece in chunk(document, words):
@@ -245,6 +253,21 @@ def test_long_paragraphs_are_cut_between_sentences():
         assert piece.text.endswith(".")
 
 
+def test_unequal_paragraphs_are_parted_where_they_meet():
+    paragraphs = [prose(1, 190, 190), prose(2, 50, 50)]
+    chunks = chunk(Document("/x/a", "\n\n".join(paragraphs)), words)
+    assert [piece.text for piece in chunks[:1]] == paragraphs[:1]
+    assert chunks[1].text.endswith(paragraphs[1])
+    assert len(chunks) == 2
+
+
+def test_long_blocks_of_code_are_cut_between_lines():
+    text = "".join(f"x{n} = f({n})  # A note. And more. Really!\n" for n in range(300))
+    chunks = chunk(Document("/x/a", text, "code"), words, overlap=0)
+    assert len(chunks) > 5
+    assert all(re.match(r"x\d+ = ", piece.text) for piece in chunks)
+
+
 def test_code_is_cut_between_definitions():
     functions = [f"def f{n}(x):\n" + "".join(f"    x = x + {n} * {k}\n\n" for k in range(12)) for n in range(30)]
     document = parse("/x/a.py", "\n\n".join(functions).encode(), max_bytes=1 << 20)
@@ -269,6 +292,15 @@ def test_overlap_repeats_what_stands_before_from_a_natural_place():
     for length, start in shared:
         assert words([text[start : start + max(0, length)]])[0] <= 24
         assert start == 0 or text[start - 1].isspace()
+
+
+def test_overlap_is_counted_where_the_text_is_denser_than_before():
+    paragraph = " ".join(["encyclopaedically" * 2] * 50 + ["a"] * 60)
+    text = "\n\n".join([paragraph] * 20)
+    chunks = chunk(Document("/x/a", text), words, size=256, overlap=24)
+    shared = [text[after.start : before.end] for before, after in pairwise(chunks) if after.start < before.end]
+    assert len(shared) > 10
+    assert max(words(shared)) <= 24
 
 
 def test_overlap_never_reaches_over_a_heading():

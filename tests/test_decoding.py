@@ -8,6 +8,7 @@ from format_cases import parsed
 from omnimemory.sources.formats import SkippedError
 
 FRENCH = "Où est passée la clé du café ? Déjà fermé, hélas : à bientôt, garçon.\n"
+GERMAN = "Grüße aus München, schöne Straße.\n"
 RUSSIAN = "Привет, как дела? Сегодня хорошая погода, и мы идём гулять в парк.\n"
 JAPANESE = "これは日本語の文章です。今日は天気がいいので、公園に行きます。\n"
 
@@ -63,7 +64,7 @@ def test_latin_1_is_read_as_browsers_do():
     assert parsed("a.txt", data).text.endswith("“quoted” text")
 
 
-@pytest.mark.parametrize("text", [FRENCH, JAPANESE])
+@pytest.mark.parametrize("text", [FRENCH, GERMAN, JAPANESE])
 def test_a_few_damaged_places_are_replaced_and_counted(text):
     data = (text * 20).encode()
     damaged = data[:300] + b"\xff" + data[300:600] + b"\xfe" + data[600:]

@@ -280,6 +280,24 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path, change):
     assert documents._contents(path, 1000, documents._fill) == path.read_bytes()
 
 
+def test_a_file_that_changes_while_it_is_read_is_read_once_more(tmp_path):
+    make(tmp_path, "a.txt")
+    path = tmp_path / "a.txt"
+    left = [1]
+
+    def disturbed(file: int, limit: int) -> bytes:
+        data = documents._fill(file, limit)
+        if left:
+            path.write_text("changed " * left.pop())
+        return data
+
+    assert documents._at_rest(path, 1000, disturbed) == b"changed "
+    left += [5, 4, 3]
+    with pytest.raises(SourceError, match="changed while it was read, twice") as caught:
+        documents._at_rest(path, 1000, disturbed)
+    assert not isinstance(caught.value, SkippedError)
+
+
 def test_a_file_that_vanished_after_the_walk_is_an_error(tmp_path):
     make(tmp_path, "a.txt")
     item = found(tmp_path / "a.txt")

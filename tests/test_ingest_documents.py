@@ -3,10 +3,16 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
+from omnimemory.config import Settings
+from omnimemory.embedders.static import StaticEmbedder
 from omnimemory.errors import ConfigError
 from omnimemory.ingest.clean_document import clean_document
 from omnimemory.memory import Memory
@@ -215,6 +221,7 @@ KILLED = """
 import os, sys
 from contextlib import contextmanager
 from omnimemory.config import Settings
+from omnimemory.embedders.static import StaticEmbedder
 from omnimemory.memory import Memory
 from omnimemory.storage.catalog import Catalog
 
@@ -308,3 +315,60 @@ def test_a_progress_callback_that_raises_leaves_a_store_that_the_next_run_comple
         assert 30 <= kept < 60
         rest = memory.ingest(folder)
         assert (rest.added, rest.unchanged) == (60 - kept, kept)
+
+
+# -- laws
+
+WORDS = ["harbour", "ship", "anchor", "crane", "rope", "sail", "tide", "buoy", "light", "fog"]
+
+
+class Staying(StaticEmbedder):
+    """The static model, loaded once for all examples."""
+
+    def close(self):
+        pass
+
+
+@st.composite
+def edits(draw):
+    """A few rounds of edits of three files: paragraphs put in, taken out, repeated; files emptied, gone, back."""
+    paragraph = st.lists(st.sampled_from(WORDS), min_size=3, max_size=30).map(" ".join)
+    heading = st.sampled_from(WORDS).map("# {}".format)
+    blocks = st.lists(st.one_of(paragraph, heading, st.just("The same sentence every time.")), max_size=6)
+    texts = st.one_of(st.none(), blocks.map("\n\n".join))
+    return draw(st.lists(st.tuples(texts, texts, texts), min_size=2, max_size=4))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Staying()
+
+
+@given(rounds=edits())
+@hypothesis_settings(max_examples=20)
+def test_however_files_change_the_store_is_as_if_made_of_them_anew_and_the_counts_add_up(model, rounds):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "docs")
+        folder.mkdir()
+        values = {"cache.path": Path(name, "cache"), "index.enabled": False, "chunking.size": 16, "chunking.overlap": 4}
+        values["embedding.batch_size"] = 2
+        settings = Settings().with_values({**values, "store.path": Path(name, "store")})
+        with Memory(settings=settings, embedder=model) as memory:
+            before = 0
+            for texts_now in rounds:
+                for number, text in enumerate(texts_now):
+                    path = folder / f"{number}.md"
+                    path.unlink(missing_ok=True)
+                    if text is not None:
+                        path.write_text(text)
+                report = memory.ingest(folder, prune_all=True)
+                now = memory.store.documents.count()
+                assert report.failed == 0
+                assert report.added + report.updated + report.unchanged == now
+                assert before + report.added - report.deleted == now
+                assert report.embedded + report.cache_hits <= report.added
+                before = now
+            grown = export(memory)
+        with Memory(settings=settings.with_values({"store.path": Path(name, "anew")}), embedder=model) as memory:
+            memory.ingest(folder)
+            assert export(memory) == grown

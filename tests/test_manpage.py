@@ -12,6 +12,9 @@ MAN = r"""'\" t
 .de Vb
 .ft CW
 ..
+.de URL
+link
+.  .
 .TH LS 1 "May 2024"
 .SH NAME
 ls \- list \fBdirectory\fR contents

@@ -72,12 +72,20 @@ def test_html_takes_the_main_part_if_there_is_one(body, text):
         ("<SCRIPT>no</SCRIPT><P>UP</P>", "UP"),
         ("<svg><title>no</title><style>no</style><text>no</text></svg>yes", "yes"),
         ("<h1></h1><h2> </h2><p>x</p>", "x"),
+        ("<nav><pre></nav><pre>a\n  b</pre>", "a\n  b"),
+        ("<h2>Using C#</h2>", "Using C#"),
         ("<h1>One<h2>Two</h2>x", "One\n\nTwo\n\nx"),
         ("a\x01\x05b&#1;&#0;c, and words enough not to be binary", "ab\ufffdc, and words enough not to be binary"),
     ],
 )
 def test_broken_html_loses_as_little_as_can_be(body, text):
     assert parsed("a.html", f"<body>{body}").text == text
+
+
+def test_a_heading_may_hold_blocks():
+    document = parsed("a.html", "<h1>\n <div> <p>Big</p> title</div>\n</h1><p>x</p><h2><p>Two</h2>y")
+    assert document.text == "Big\n\ntitle\n\nx\n\nTwo\n\ny"
+    assert [(h.start, h.level, h.title) for h in document.headings] == [(0, 1, "Big"), (15, 2, "Two")]
 
 
 def test_an_html_page_without_text_is_skipped():

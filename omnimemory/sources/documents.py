@@ -93,11 +93,8 @@ def read(found: Found, limits: Limits) -> Document:
     The reason is the message of the error: :class:`SkippedError` when the file is not text, empty or too large;
     :class:`~omnimemory.errors.SourceError` when it cannot be read, is damaged, or changed twice while it was read.
     """
-    for _attempt in range(2):
-        data = _contents(found.path, limits.max_bytes, _fill)
-        if data is not None:
-            return parse(found.uri, data, max_bytes=limits.max_bytes)
-    raise SourceError("it changed while it was read, twice; ingest it again when it is at rest")
+    data = _at_rest(found.path, limits.max_bytes, _fill)
+    return parse(found.uri, data, max_bytes=limits.max_bytes)
 
 
 def _uri(path: str) -> str:
@@ -243,6 +240,15 @@ class _Walk:
             self._troubles.append(Failure(_uri(str(path)), f"its rules are not applied: {error}"))
             return ()
         return tuple(os.fsdecode(data).splitlines())
+
+
+def _at_rest(path: Path, limit: int, fill: Callable[[int, int], bytes]) -> bytes:
+    """Return the bytes of a file, read again if it changed while it was read."""
+    for _attempt in range(2):
+        data = _contents(path, limit, fill)
+        if data is not None:
+            return data
+    raise SourceError("it changed while it was read, twice; ingest it again when it is at rest")
 
 
 def _contents(path: Path, limit: int, fill: Callable[[int, int], bytes]) -> bytes | None:

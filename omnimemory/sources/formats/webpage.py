@@ -11,7 +11,7 @@ is never closed is kept: too much text is better than none.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import unescape
 
 from omnimemory.records import Document, Heading
@@ -193,11 +193,13 @@ def _finished(marked: str) -> tuple[str, tuple[Heading, ...]]:
         clean.append(text[position : mark.start()])
         length += len(clean[-1])
         position = mark.end() + text.startswith(" ", mark.end()) * bool(mark[1])
-        title = text[position : position + 2 * _TITLE].split("\n", 1)[0].split(_CLOSE, 1)[0].strip(" \n¶#")
+        title = text[position : position + 2 * _TITLE].split("\n", 1)[0].split(_CLOSE, 1)[0].strip(" ¶")
         if mark[1] and title:
             headings.append(Heading(length, int(mark[1]), title[:_TITLE]))
     clean.append(text[position:])
-    return "".join(clean).rstrip(), tuple(headings)
+    body = "".join(clean).rstrip()
+    lead = len(body) - len(body.lstrip())  # a heading that began before the main part leaves its line break
+    return body[lead:], tuple(replace(heading, start=heading.start - lead) for heading in headings)
 
 
 def _broken(run: re.Match[str]) -> str:
