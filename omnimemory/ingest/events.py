@@ -63,33 +63,40 @@ class NewEvents:
         source = self.documents.ensure_source(sql, self.uri, "history")
         if source_state(sql, source) != self.before:
             return []  # another process read the same history meanwhile: the next run starts from its cursor
-        base = int(self.before.get("base", 0))
-        commands = int(self.before.get("commands", 0))
+        state = {"base": 0, "commands": 0, **self.before, **self.reading.cursor.to_json(), "secrets": self.secrets}
         if not self.reading.unchanged:
             if self.reading.rewritten:
-                base = 1 + _one(sql, "SELECT coalesce(max(position), -1) FROM events WHERE source_id = ?", source)
-            commands += self._write_events(sql, source, base)
+                query = "SELECT coalesce(max(position), -1) FROM events WHERE source_id = ?"
+                state["base"] = 1 + _one(sql, query, source)
+            grown, state["open"] = self._write_events(sql, source, state["base"])
+            state["commands"] += grown
         if self.died:
             self.table.forget_unused(sql, self.table.unused(sql))
-        state = {**self.reading.cursor.to_json(), "base": base, "commands": commands, "secrets": self.secrets}
         self.documents.finish_source(sql, source, state)
-        self.tally.unchanged += max(0, commands - self.added)
+        self.tally.unchanged += max(0, state["commands"] - self.added)
         return []
 
-    def _write_events(self, sql: sqlite3.Connection, source: int, base: int) -> int:
-        """Store what is new; return by how many commands the source has grown."""
+    def _write_events(self, sql: sqlite3.Connection, source: int, base: int) -> tuple[int, str | None]:
+        """Store what is new; return by how many commands the source has grown, and the key of the open event.
+
+        An event is open when its line was not whole, or may still get more lines: it will be read again.
+        """
         rows = self._command_rows(sql)
         grown = _without_events(sql, source, rows.values())
-        replaced = self._delete_replaced(sql, source, base + self.reading.first_position)
+        replaced = self._delete_replaced(sql, source)
         events = list(self._keyed(sql, source, base, rows))
+        last = events[-1] if events and events[-1][2] >= base + self.reading.cursor.count else None
+        key = last[0] if last else None
         stamped: list[int] = []
         if self.reading.rewritten:
             events, stamped = _after_rewrite(sql, source, events)
+            if last and last[3].timestamp is None and last not in events[-1:]:
+                key = _latest(sql, source, last[1])
             sql.executemany("DELETE FROM events WHERE id = ?", ((event,) for event in stamped))
         added = self.table.add_events(sql, source, events)
         again = 0 if self.misread else len(replaced)
         self.tally.events += max(0, added - again - len(stamped))
-        return grown - self.table.forget_unused(sql, replaced)
+        return grown - self.table.forget_unused(sql, replaced), key.hex() if key else None
 
     def _command_rows(self, sql: sqlite3.Connection) -> dict[str, int]:
         texts = list(dict.fromkeys(event.command for _, event in self.events))
@@ -97,16 +104,16 @@ class NewEvents:
         lost = [text for text in texts if text not in rows]  # another process forgot them this very moment
         return {**rows, **dict(zip(lost, self.table.add(sql, lost, pending=True), strict=True))}
 
-    def _delete_replaced(self, sql: sqlite3.Connection, source: int, first: int) -> list[int]:
+    def _delete_replaced(self, sql: sqlite3.Connection, source: int) -> list[int]:
         """Delete the events that are read anew, and return the rows of their commands."""
         if self.misread:
             gone = sql.execute(
                 "DELETE FROM events WHERE source_id = ? AND shell = ? RETURNING command_row", (source, self.misread)
             )
-        elif not self.reading.rewritten:
-            # The last entry may have been read before it was whole: what is read again replaces it.
+        elif not self.reading.rewritten and self.before.get("open"):
             gone = sql.execute(
-                "DELETE FROM events WHERE source_id = ? AND position >= ? RETURNING command_row", (source, first)
+                "DELETE FROM events WHERE source_id = ? AND key = ? RETURNING command_row",
+                (source, bytes.fromhex(self.before["open"])),
             )
         else:
             return []
@@ -163,6 +170,16 @@ def _after_rewrite(
         elif event.timestamp is None and is_new:
             new.append(entry)
     return new, stamped
+
+
+def _latest(sql: sqlite3.Connection, source: int, row: int) -> bytes | None:
+    """Return the key of the last event of a command that has no time stamp."""
+    found = sql.execute(
+        "SELECT key FROM events WHERE source_id = ? AND command_row = ? AND timestamp IS NULL "
+        "ORDER BY position DESC LIMIT 1",
+        (source, row),
+    ).fetchone()
+    return found[0] if found else None
 
 
 def _without_events(sql: sqlite3.Connection, source: int, rows: Iterable[int]) -> int:
