@@ -1,6 +1,7 @@
 """Fixtures: nothing a test does touches the user's own files."""
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -8,6 +9,9 @@ import pytest
 
 from omnimemory.config import Settings
 from omnimemory.memory import Memory
+
+# Whoever starts the tests in the background has interrupts ignored, here and in every child: tests send some.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No law is about time, and the machines that run this are shared.
 hypothesis.settings.register_profile("patient", deadline=None)

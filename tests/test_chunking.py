@@ -116,7 +116,7 @@ def test_long_prose_keeps_the_laws(size, overlap, counter):
 
 def test_texts_that_grow_when_joined_are_counted_again():
     def dear_newlines(texts: Sequence[str]) -> list[int]:
-        return [tokens + 3 * text.count("\n") for tokens, text in zip(words(texts), texts, strict=True)]
+        return [tokens + 2 * text.count("\n") for tokens, text in zip(words(texts), texts, strict=True)]
 
     document = Document("/x/a", "\n\n".join(prose(seed, 5, 5) for seed in range(2000)))
     check_laws(document, chunk(document, dear_newlines), dear_newlines, 256)

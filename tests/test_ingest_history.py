@@ -76,6 +76,27 @@ def test_a_line_that_grew_too_long_takes_its_event_along_and_none_is_owed(memory
     assert events(memory) == [("ls", None)]
 
 
+def test_a_history_that_was_trimmed_and_then_grows_has_each_event_once(memory, history):
+    history.write_text(stamped(NAMES))
+    memory.ingest_history(history, shell="bash")
+    history.write_text(stamped(NAMES[10:], first=1_700_000_010))
+    assert memory.ingest_history(history, shell="bash").events == 0
+    history.write_text(stamped([*NAMES[10:], "echo new"], first=1_700_000_010))
+    assert memory.ingest_history(history, shell="bash").events == 1
+    assert len(events(memory)) == len(NAMES) + 1
+
+
+def test_a_half_written_line_of_a_trimmed_history_is_replaced_too(memory, history):
+    history.write_text(plain(NAMES) + "make dep")
+    memory.ingest_history(history, shell="bash")
+    history.write_text(plain(NAMES[10:]) + "make dep")
+    memory.ingest_history(history, shell="bash")
+    history.write_text(plain(NAMES[10:]) + "make deploy\n")
+    memory.ingest_history(history, shell="bash")
+    assert [name for name, _ in events(memory)] == [*NAMES, "make deploy"]
+    assert "make dep" not in commands(memory)
+
+
 # -- times that come and go
 
 

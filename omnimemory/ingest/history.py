@@ -114,6 +114,7 @@ class _History:
             return
         self._say_what_stays()
         events = list(self._redacted(reading.entries, reading.first_position))
+        reading.entries.clear()  # the events are all that is needed now, and a long history is many entries
         new = self._unknown(event.command for _, event in events)
         yield from self._new_commands(new)
         yield NewEvents(

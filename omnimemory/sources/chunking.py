@@ -46,8 +46,9 @@ def chunk(document: Document, count_tokens: TokenCounter, *, size: int = 256, ov
     ``document.text[start:end]`` is each chunk's text; together the chunks hold every character that is not blank.
     Up to ``overlap`` tokens of a chunk repeat what stands before it, back to the beginning of a sentence, line or word,
     but never of what stands before a heading. ``metadata["heading"]`` is the path of the headings in force where the
-    chunk's own text begins, for example ``"Guide > Install"``. ``count_tokens`` counts a batch of texts; texts that
-    have no more than three quarters of ``size`` tokens in all, and blanks between them, are taken to fit when joined.
+    chunk's own text begins, for example ``"Guide > Install"``. ``count_tokens`` counts a batch of texts.
+    Pieces of text whose tokens, with one for each blank between them, sum up to seven eighths of ``size`` are taken to
+    fit when joined; every chunk above that is counted as it is.
 
     Raises :class:`~omnimemory.errors.ConfigError` when ``size`` is below 16, or ``overlap`` is negative or not below
     half of ``size``.
@@ -140,7 +141,7 @@ def _pieces(text: str, units: Sequence[Unit], count_tokens: TokenCounter, *, siz
         start, end = units[first].start, units[last - 1].end
         blanks = end - start - sum(unit.end - unit.start for unit in units[first:last])
         tokens = shared + cuts.before[last] - cuts.before[first] + blanks
-        pieces.append(_Piece(begin, start, end, lowest, doubtful=tokens * 4 > size * 3))
+        pieces.append(_Piece(begin, start, end, lowest, doubtful=tokens * 8 > size * 7))
     return pieces
 
 

@@ -96,7 +96,6 @@ class Connections:
         try:
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA mmap_size = 1073741824")
         except BaseException:
             connection.close()
             raise

@@ -44,11 +44,15 @@ def item_tables(catalog: Catalog) -> list[ItemTable]:
     return [kinds[c.name](catalog, c) for c in catalog.collections() if c.name in kinds]
 
 
-def drain(catalog: Catalog, index: ChromaIndex, generation: int, batch_size: int) -> int:
+def drain(
+    catalog: Catalog, index: ChromaIndex, generation: int, batch_size: int, *, more_to_come: bool = False
+) -> int:
     """Bring what was committed before this call into a generation's index; return how many rows were written.
 
     Both kinds of news are taken as they were at one moment. An item may be deleted and come back under the
     same id while this runs: were its new row added before its deletion is applied, the index would lose it.
+    With ``more_to_come`` a batch that is not full waits for the next call: Chroma takes 2,000 rows in 80 % of
+    the time that it takes for four times 500.
     """
     generations = Generations(catalog)
     written = 0
@@ -57,6 +61,8 @@ def drain(catalog: Catalog, index: ChromaIndex, generation: int, batch_size: int
         written += _apply_changes(generations, table, index, generation, last_change)
         row = generations.drained(generation, table.collection)
         while payload := table.payload(row, batch_size, last_row):
+            if more_to_come and len(payload.ids) < batch_size:
+                break
             index.add(table.collection, payload)
             row = payload.row
             generations.mark_drained(generation, table.collection, row)

@@ -142,9 +142,8 @@ def _news() -> Iterator[None]:
 def _drain_until_told(store: Path, catalog: Catalog, options: DrainOptions, news: Iterator[None]) -> None:
     index, generation = open_index(store, catalog, options)
     try:
-        drain(catalog, index, generation, options.batch_size)
         for _ in news:
-            drain(catalog, index, generation, options.batch_size)
+            drain(catalog, index, generation, options.batch_size, more_to_come=True)
         drain(catalog, index, generation, options.batch_size)
         index.close()
     except BaseException:

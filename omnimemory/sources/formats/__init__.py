@@ -29,14 +29,14 @@ _READERS: dict[str, Callable[[str, str], Document]] = {
     ".ipynb": read_notebook,
 }
 _UNREAD = {
-    "an image": "png jpg jpeg gif bmp tif tiff webp ico icns avif heic psd xcf raw svgz",
+    "an image": "png jpg jpeg gif bmp tif tiff webp ico icns avif heic psd xcf svg svgz",
     "sound": "mp3 m4a ogg oga opus flac wav aiff wma mid",
     "video": "mp4 m4v mkv webm avi mov wmv mpg mpeg flv",
     "a font": "ttf otf woff woff2 eot pfb",
     "an archive": "zip tar tgz bz2 xz zst lz4 lzma 7z rar jar war whl egg deb rpm apk dmg iso cab",
     "an office or PDF document, which has no reader yet": "pdf doc docx xls xlsx ppt pptx odt ods odp epub mobi djvu",
     "a database or an index": "db sqlite sqlite3 mdb parquet feather arrow lance",
-    "data for programs": "npy npz pkl pickle h5 hdf5 pt pth onnx safetensors gguf bin dat exe wasm pyd mo elc",
+    "data for programs": "npy npz pkl pickle h5 hdf5 pt pth onnx safetensors gguf bin exe wasm pyd mo elc",
 }
 _KIND_OF = {ending: kind for kind, endings in _UNREAD.items() for ending in endings.split()}
 _COMPRESSED = re.compile(r"\.gz$", re.IGNORECASE)

@@ -40,7 +40,7 @@ _ENDINGS = {
     "yaml": "yaml yml",
     "toml": "toml",
     "ini": "ini cfg conf",
-    "xml": "xml xsd xsl svg",
+    "xml": "xml xsd xsl",
     "csv": "csv tsv",
     "log": "log",
 }
