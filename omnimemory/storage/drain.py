@@ -44,9 +44,7 @@ def item_tables(catalog: Catalog) -> list[ItemTable]:
     return [kinds[c.name](catalog, c) for c in catalog.collections() if c.name in kinds]
 
 
-def drain(
-    catalog: Catalog, index: ChromaIndex, generation: int, batch_size: int, *, more_to_come: bool = False
-) -> int:
+def drain(catalog: Catalog, index: ChromaIndex, generation: int, batch_size: int, *, more_to_come: bool = False) -> int:
     """Bring what was committed before this call into a generation's index; return how many rows were written.
 
     Both kinds of news are taken as they were at one moment. An item may be deleted and come back under the
