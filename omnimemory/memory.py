@@ -79,9 +79,11 @@ class Memory:
     ) -> IngestReport:
         """Bring files and folders into the memory, and what changed in them since the last time.
 
-        Unchanged files cost a stat. Files that are gone from a folder are forgotten (``prune``), unless
-        the folder looks unmounted or unreadable (then only with ``prune_all``). A file that fails is in
-        the report and never stops the run. ``dry_run`` reports what would change and changes nothing.
+        Unchanged files cost a stat. Files that are gone from a folder, are ignored now or hold no text any
+        more are forgotten (``prune``), unless the folder looks unmounted or unreadable (then only with
+        ``prune_all``); a file below it that was ingested by a path of its own stays as long as it exists. A
+        file that fails is in the report and never stops the run. ``dry_run`` reports what would change and
+        changes nothing.
         """
         from omnimemory.ingest.runs import ingest_documents  # noqa: PLC0415 - a search needs none of it
 
@@ -109,7 +111,7 @@ class Memory:
         ``target`` is a history file or a shell's name; without it the running user's own history is
         found. ``shell`` says the format when it is not to be guessed. Secrets are replaced by
         ``[REDACTED:rule]`` before anything is hashed, cached, embedded or stored, unless
-        ``keep_secrets``.
+        ``keep_secrets``; the first run without that takes out what earlier ones kept.
         """
         from omnimemory.ingest.runs import ingest_history  # noqa: PLC0415 - a search needs none of it
 

@@ -93,6 +93,7 @@ class Failure:
 class IngestReport:
     """What one ingest did. Counts are of chunks (documents) or of commands (history).
 
+    ``unchanged`` counts what was stored before, also in files that were not read again for that;
     ``embedded`` counts texts the model was asked for; ``cache_hits`` those it was spared.
     ``events`` counts history events added; ``pending`` rows committed but not embedded yet;
     ``failures`` names each file that failed or was skipped, ``failed`` counts the real failures.
