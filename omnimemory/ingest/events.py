@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections import Counter, defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from omnimemory.ingest.pipeline import Tally
 from omnimemory.records import Event
-from omnimemory.sources.history import HistoryRead, align
+from omnimemory.sources.history import Entries, HistoryRead, align
 from omnimemory.storage.commands import CommandTable
 from omnimemory.storage.documents import DocumentTable
 from omnimemory.storage.sources import source_state
 
-__all__ = ["NewEvents", "stamped_key"]
+__all__ = ["CleanEvents", "NewEvents", "stamped_key"]
 
 KeyedEvent = tuple[bytes, int, int, Event]
 """Identity, command row, position and event, as the catalog takes them."""
@@ -33,6 +36,31 @@ def stamped_key(timestamp: float, command: str, occurrence: int) -> bytes:
 
 def _digest(identity: str) -> bytes:
     return hashlib.blake2b(identity.encode(), digest_size=16).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class CleanEvents:
+    """The events of a reading with their secrets taken out; each pass over them makes them anew.
+
+    ``clean`` tells what each command became; ``None``: it is left out.
+    """
+
+    entries: Entries
+    first_position: int
+    clean: dict[str, str | None]
+
+    def __iter__(self) -> Iterator[tuple[int, Event]]:
+        """Yield (position, event)."""
+        for position, entry in enumerate(self.entries, self.first_position):
+            text = self.clean[entry.event.command]
+            if text == entry.event.command:
+                yield position, entry.event
+            elif text is not None:
+                yield position, replace(entry.event, command=text)
+
+    def commands(self) -> list[str]:
+        """Return the distinct commands."""
+        return list(dict.fromkeys(text for text in self.clean.values() if text is not None))
 
 
 @dataclass(slots=True)
@@ -50,7 +78,7 @@ class NewEvents:
     uri: str
     before: Mapping[str, Any]
     reading: HistoryRead
-    events: Sequence[tuple[int, Event]]
+    events: CleanEvents
     misread: str | None
     secrets: bool
     died: bool
@@ -84,22 +112,44 @@ class NewEvents:
         rows = self._command_rows(sql)
         grown = _without_events(sql, source, rows.values())
         replaced = self._delete_replaced(sql, source)
-        events = list(self._keyed(sql, source, base, rows))
-        last = events[-1] if events and events[-1][2] >= base + self.reading.cursor.count else None
-        key = last[0] if last else None
-        stamped: list[int] = []
-        if self.reading.rewritten:
-            events, stamped = _after_rewrite(sql, source, events)
-            if last and last[3].timestamp is None and last not in events[-1:]:
-                key = _latest(sql, source, last[1])
-            sql.executemany("DELETE FROM events WHERE id = ?", ((event,) for event in stamped))
-        added = self.table.add_events(sql, source, events)
+        write = self._merge if self.reading.rewritten else self._append
+        added, key = write(sql, source, base, self._keyed(sql, source, base, rows))
         again = 0 if self.misread else len(replaced)
-        self.tally.events += max(0, added - again - len(stamped))
+        self.tally.events += max(0, added - again)
         return grown - self.table.forget_unused(sql, replaced), key.hex() if key else None
 
+    def _append(
+        self, sql: sqlite3.Connection, source: int, base: int, keyed: Iterator[KeyedEvent]
+    ) -> tuple[int, bytes | None]:
+        """Store events as they come; return how many were new, and the key of the open one."""
+        last: deque[KeyedEvent] = deque(maxlen=1)
+
+        def noted() -> Iterator[KeyedEvent]:
+            for event in keyed:
+                last.append(event)
+                yield event
+
+        added = self.table.add_events(sql, source, noted())
+        return added, last[0][0] if last and self._is_open(last[0], base) else None
+
+    def _merge(
+        self, sql: sqlite3.Connection, source: int, base: int, keyed: Iterator[KeyedEvent]
+    ) -> tuple[int, bytes | None]:
+        """Store what is new in a rewritten history; return how many events were, and the key of the open one."""
+        seen = list(keyed)
+        events, stamped = _after_rewrite(sql, source, seen)
+        key = None
+        if seen and self._is_open(seen[-1], base):
+            known = seen[-1][3].timestamp is None and seen[-1] not in events[-1:]
+            key = _latest(sql, source, seen[-1][1]) if known else seen[-1][0]
+        sql.executemany("DELETE FROM events WHERE id = ?", ((event,) for event in stamped))
+        return self.table.add_events(sql, source, events) - len(stamped), key
+
+    def _is_open(self, event: KeyedEvent, base: int) -> bool:
+        return event[2] >= base + self.reading.cursor.count
+
     def _command_rows(self, sql: sqlite3.Connection) -> dict[str, int]:
-        texts = list(dict.fromkeys(event.command for _, event in self.events))
+        texts = self.events.commands()
         rows = self.table.known(texts)
         lost = [text for text in texts if text not in rows]  # another process forgot them this very moment
         return {**rows, **dict(zip(lost, self.table.add(sql, lost, pending=True), strict=True))}
@@ -120,24 +170,39 @@ class NewEvents:
         return [row for (row,) in gone]
 
     def _keyed(self, sql: sqlite3.Connection, source: int, base: int, rows: Mapping[str, int]) -> Iterator[KeyedEvent]:
-        before: Counter[tuple[float, int]] = Counter()
-        times = [event.timestamp for _, event in self.events if event.timestamp is not None]
-        if times and not self.reading.rewritten:
+        times = np.fromiter((_seconds(event) for _, event in self.events), dtype=np.float64)
+        numbers = np.fromiter((rows[event.command] for _, event in self.events), dtype=np.int64)
+        stored: dict[tuple[float, int], int] = {}
+        if not self.reading.rewritten and not np.isnan(times).all():
             # Equal commands within the same second may be split between two reads.
-            for time, row, count in sql.execute(
+            query = (
                 "SELECT timestamp, command_row, count(*) FROM events WHERE source_id = ? AND timestamp >= ? "
-                "GROUP BY timestamp, command_row",
-                (source, min(times)),
-            ):
-                before[time, row] = count
-        for position, event in self.events:
+                "GROUP BY timestamp, command_row"
+            )
+            stored = {(t, row): count for t, row, count in sql.execute(query, (source, float(np.nanmin(times))))}
+        for (position, event), before in zip(self.events, _equal_before(times, numbers), strict=True):
             row = rows[event.command]
             if event.timestamp is None:
                 key = _digest(f"{self.uri}\0{base + position}")
             else:
-                key = stamped_key(event.timestamp, event.command, before[event.timestamp, row])
-                before[event.timestamp, row] += 1
+                earlier = stored.get((event.timestamp, row), 0)
+                key = stamped_key(event.timestamp, event.command, earlier + int(before))
             yield key, row, base + position, event
+
+
+def _seconds(event: Event) -> float:
+    return np.nan if event.timestamp is None else event.timestamp
+
+
+def _equal_before(times: NDArray[np.float64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each event how many before it have its time and its command; none for those without a time."""
+    order = np.lexsort((numbers, times))  # stable: equal ones stay as they ran
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (np.diff(times[order]) != 0) | (np.diff(numbers[order]) != 0)
+    places = np.arange(len(order))
+    before = np.empty(len(order), dtype=np.int64)
+    before[order] = places - np.maximum.accumulate(np.where(first, places, 0))
+    return before
 
 
 def _after_rewrite(

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from omnimemory.ingest.events import NewEvents
+from omnimemory.ingest.events import CleanEvents, NewEvents
 from omnimemory.ingest.pipeline import Tally
 from omnimemory.ingest.roots import path_uri
 from omnimemory.ingest.scrub import ScrubbedEvents, commands_with_secrets
-from omnimemory.records import Event, Failure, Progress
+from omnimemory.records import Failure, Progress
 from omnimemory.sources.history import MAX_COMMAND_BYTES, Cursor, HistoryRead, locate, read_history
-from omnimemory.sources.history.entry import Entry
 from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.commands import CommandTable
 from omnimemory.storage.documents import DocumentTable
@@ -96,7 +96,7 @@ class _History:
         if not self._redactor.enabled or not self._before.get("secrets"):
             return
         clean = commands_with_secrets(self._store.catalog, self._uri, self._redactor, self._tally)
-        yield from self._new_commands(self._unknown(text for text in clean.values() if text is not None))
+        yield from self._new_commands((text for text in clean.values() if text is not None), len(clean))
         yield ScrubbedEvents(self._store.commands, self._store.documents, self._uri, self._before, clean, self._tally)
         self._before = {**self._before, "secrets": False}
 
@@ -113,10 +113,8 @@ class _History:
             self._tally.unchanged += int(self._before.get("commands", 0))
             return
         self._say_what_stays()
-        events = list(self._redacted(reading.entries, reading.first_position))
-        reading.entries.clear()  # the events are all that is needed now, and a long history is many entries
-        new = self._unknown(event.command for _, event in events)
-        yield from self._new_commands(new)
+        events = CleanEvents(reading.entries, reading.first_position, {})
+        new = yield from self._new_commands(self._redacted(events), len(reading.entries.commands()))
         yield NewEvents(
             self._store.commands,
             self._store.documents,
@@ -127,38 +125,35 @@ class _History:
             misread=_misread(cursor, reading),
             secrets=keeps,
             died=self._died,
-            added=len(new),
+            added=new,
             tally=self._tally,
         )
 
-    def _unknown(self, texts: Iterable[str]) -> list[str]:
-        """Return the commands that are not in the store, each once."""
-        distinct = list(dict.fromkeys(texts))
-        known = self._store.commands.known(distinct)
-        return [text for text in distinct if text not in known]
+    def _new_commands(self, texts: Iterable[str], total: int) -> Generator[NewCommands, None, int]:
+        """Yield the commands that are not in the store, each once, in parts; return how many they are."""
+        new: set[str] = set()
+        looked = 0
+        for part in _parts(texts, self._part):
+            self._progress(Progress("history", looked, total, str(self._path)))
+            looked += len(part)
+            known = self._store.commands.known(part)
+            unknown = [text for text in dict.fromkeys(part) if text not in known and text not in new]
+            new.update(unknown)
+            if unknown:
+                yield NewCommands(self._store.commands, self._store.documents, self._uri, unknown, self._tally)
+        self._progress(Progress("history", total, total, str(self._path)))
+        return len(new)
 
-    def _new_commands(self, new: list[str]) -> Iterator[NewCommands]:
-        for start in range(0, len(new), self._part):
-            self._progress(Progress("history", start, len(new), str(self._path)))
-            part = new[start : start + self._part]
-            yield NewCommands(self._store.commands, self._store.documents, self._uri, part, self._tally)
-        self._progress(Progress("history", len(new), len(new), str(self._path)))
-
-    def _redacted(self, entries: Sequence[Entry], first: int) -> Iterator[tuple[int, Event]]:
-        """Yield (position, event) with secrets taken out; each distinct command is looked at once."""
-        seen: dict[str, str | None] = {}
-        left_out = 0
-        for position, entry in enumerate(entries, first):
-            text = entry.event.command
-            if text not in seen:
-                found = self._redactor.command(text)
-                self._tally.redactions.update(found.counts)
-                seen[text] = None if found.skip or not found.text.strip() else found.text
-            clean = seen[text]
-            if clean is None:
-                left_out += 1
-            else:
-                yield position, entry.event if clean == text else replace(entry.event, command=clean)
+    def _redacted(self, events: CleanEvents) -> Iterator[str]:
+        """Yield each distinct command without its secrets, and note in ``events`` what it became."""
+        for text in events.entries.commands():
+            found = self._redactor.command(text)
+            self._tally.redactions.update(found.counts)
+            clean = None if found.skip or not found.text.strip() else found.text
+            events.clean[text] = clean
+            if clean is not None:
+                yield clean
+        left_out = len(events.entries) - sum(1 for _ in events)
         if left_out:
             self._left_out(left_out, "commands that began with a space were left out, as the shell was asked to")
 
@@ -170,6 +165,12 @@ class _History:
         if self._before and not self._before.get("secrets") and not self._redactor.enabled:
             reason = "what was read before stays without its secrets; only what is new is stored with them"
             self._tally.failures.append(Failure(self._uri, reason, error=False))
+
+
+def _parts(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    rest = iter(texts)
+    while part := list(islice(rest, size)):
+        yield part
 
 
 def _misread(cursor: Cursor | None, reading: HistoryRead) -> str | None:

@@ -36,7 +36,7 @@ SETTINGS: Final[dict[str, Any]] = {
     "size_limit": 2**62,
     "cull_limit": 0,
     "sqlite_auto_vacuum": 0,
-    "sqlite_cache_size": -16_384,  # KiB
+    "sqlite_cache_size": -4_096,  # KiB: every process that embeds pays it; 16 MiB made random reads 6 % faster
     "sqlite_journal_mode": "wal",
     "sqlite_mmap_size": 0,  # a mapped file that somebody cuts short kills the process
     "sqlite_synchronous": 1,

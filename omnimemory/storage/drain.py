@@ -15,6 +15,7 @@ from omnimemory.storage.documents import DocumentTable
 from omnimemory.storage.generations import Generations
 from omnimemory.storage.index import ChromaIndex
 from omnimemory.storage.items import ItemTable
+from omnimemory.storage.vectors import rows_above
 
 __all__ = ["DrainOptions", "StoreOptions", "drain", "item_tables"]
 
@@ -58,8 +59,9 @@ def drain(catalog: Catalog, index: ChromaIndex, generation: int, batch_size: int
         last_change, last_row = generations.ends(generation, table.collection)
         written += _apply_changes(generations, table, index, generation, last_change)
         row = generations.drained(generation, table.collection)
-        while payload := table.payload(row, batch_size, last_row):
-            if more_to_come and len(payload.ids) < batch_size:
+        while not more_to_come or rows_above(catalog, table.collection, row, batch_size) >= batch_size:
+            payload = table.payload(row, batch_size, last_row)
+            if payload is None:
                 break
             index.add(table.collection, payload)
             row = payload.row

@@ -69,9 +69,10 @@ def _note(sql: sqlite3.Connection, collection: Collection, ids: Iterable[str], o
     )
 
 
-def rows_above(catalog: Catalog, collection: Collection, row: int) -> int:
-    """Return how many vectors are newer than ``row``."""
-    return int(catalog.value("SELECT count(*) FROM vectors WHERE collection_id = ? AND row > ?", (collection.id, row)))
+def rows_above(catalog: Catalog, collection: Collection, row: int, enough: int = -1) -> int:
+    """Return how many vectors are newer than ``row``, counting no further than ``enough`` (-1: all)."""
+    query = "SELECT count(*) FROM (SELECT 1 FROM vectors WHERE collection_id = ? AND row > ? LIMIT ?)"
+    return int(catalog.value(query, (collection.id, row, enough)))
 
 
 def read_vectors(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from omnimemory.sources.history.align import align
 from omnimemory.sources.history.cursor import Cursor
-from omnimemory.sources.history.entry import MAX_COMMAND_BYTES, Entry
+from omnimemory.sources.history.entry import MAX_COMMAND_BYTES, Entries, Entry
 from omnimemory.sources.history.locate import locate
 from omnimemory.sources.history.resume import HistoryRead, read_history
 from omnimemory.sources.history.shells import SHELLS, Shell, detect, shell_named
@@ -17,6 +17,7 @@ __all__ = [
     "MAX_COMMAND_BYTES",
     "SHELLS",
     "Cursor",
+    "Entries",
     "Entry",
     "HistoryRead",
     "Shell",

@@ -1,18 +1,22 @@
 """What the history parsers have in common: entries with byte offsets, safe text, sane times.
 
 A parser works on the bytes of a whole file and yields *spans*: the command's bytes, when it ran and
-where it stands. :func:`to_entries` turns them into entries. A span whose command is blank carries no
+where it stands. :class:`Entries` keeps what they hold. A span whose command is blank carries no
 entry, but it still says where the file was understood to, which is what makes reading incremental.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import isnan, nan
+from typing import overload
 
 from omnimemory.records import Event
 
-__all__ = ["MAX_COMMAND_BYTES", "Entry", "Span", "entry_maker", "seconds", "to_entries"]
+__all__ = ["MAX_COMMAND_BYTES", "Entries", "Entry", "Span", "seconds", "to_entries"]
 
 MAX_COMMAND_BYTES = 64 * 1024
 """Longer commands are skipped and counted: cutting one could leave half a secret, and half a command is a lie."""
@@ -38,26 +42,73 @@ class Entry:
     complete: bool
 
 
-def entry_maker(shell: str) -> Callable[[Span], Entry | None]:
-    """Return what turns spans into entries, or into None when blank or longer than ``MAX_COMMAND_BYTES``.
+class Entries(Sequence[Entry]):
+    """Entries in columns: a long history is millions of them, and as objects each would cost half a kilobyte.
 
-    Histories repeat themselves: equal commands share one string, and one event when the history has no times.
+    Equal commands share one string. Reading an item makes it.
     """
-    known: dict[bytes, Event | None] = {}
 
-    def make(span: Span) -> Entry | None:
+    def __init__(self, shell: str, spans: Iterable[Span] = ()) -> None:
+        self._shell = shell
+        self._kinds: dict[bytes, int | None] = {}
+        self._events: list[Event] = []
+        self._event = array("I")
+        self._timestamp, self._duration = array("d"), array("d")
+        self._start, self._end = array("Q"), array("Q")
+        self._complete = bytearray()
+        for span in spans:
+            self.add(span)
+
+    def add(self, span: Span) -> bool:
+        """Add the entry of a span; false when its command is blank or longer than ``MAX_COMMAND_BYTES``."""
         raw, timestamp, duration, start, end, complete = span
-        if raw in known:
-            event = known[raw]
+        if raw in self._kinds:
+            kind = self._kinds[raw]
         else:
-            event = known[raw] = _event(raw, shell)
-        if event is None:
-            return None
-        if timestamp is not None or duration is not None:
-            event = Event(event.command, timestamp, None, None, duration, None, None, shell)
-        return Entry(event, start, end, complete)
+            kind = self._kinds[raw] = self._new_kind(raw)
+        if kind is None:
+            return False
+        self._event.append(kind)
+        self._timestamp.append(nan if timestamp is None else timestamp)
+        self._duration.append(nan if duration is None else duration)
+        self._start.append(start)
+        self._end.append(end)
+        self._complete.append(complete)
+        return True
 
-    return make
+    def _new_kind(self, raw: bytes) -> int | None:
+        event = _event(raw, self._shell)
+        if event is not None:
+            self._events.append(event)
+        return None if event is None else len(self._events) - 1
+
+    def commands(self) -> list[str]:
+        """Return the distinct commands, in the order of their first entries."""
+        return list(dict.fromkeys(event.command for event in self._events))
+
+    def starting_before(self, offset: int) -> int:
+        """Return how many entries start before a byte offset."""
+        return bisect_left(self._start, offset)
+
+    def __len__(self) -> int:
+        return len(self._event)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        event = self._events[self._event[index]]
+        timestamp, duration = self._timestamp[index], self._duration[index]
+        if timestamp == timestamp or duration == duration:  # noqa: PLR0124 - not NaN: the history says it
+            event = replace(event, timestamp=_known(timestamp), duration=_known(duration))
+        return Entry(event, self._start[index], self._end[index], bool(self._complete[index]))
+
+
+def _known(value: float) -> float | None:
+    return None if isnan(value) else value
 
 
 def _event(raw: bytes, shell: str) -> Event | None:
@@ -70,8 +121,7 @@ def _event(raw: bytes, shell: str) -> Event | None:
 
 def to_entries(spans: Iterable[Span], shell: str) -> Iterator[Entry]:
     """Yield the entries of those spans that hold a command, in order."""
-    make = entry_maker(shell)
-    return (entry for span in spans if (entry := make(span)) is not None)
+    return iter(Entries(shell, spans))
 
 
 def seconds(digits: bytes) -> float | None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omnimemory.sources.history.cursor import Cursor, is_settled
-from omnimemory.sources.history.entry import MAX_COMMAND_BYTES, Entry, entry_maker
+from omnimemory.sources.history.entry import MAX_COMMAND_BYTES, Entries
 from omnimemory.sources.history.reading import HEAD_BYTES, check_text, open_regular, read_all
 from omnimemory.sources.history.shells import SHELLS, detect, shell_named
 
@@ -42,7 +42,7 @@ class HistoryRead:
 
     path: Path
     shell: str
-    entries: list[Entry]
+    entries: Entries
     first_position: int
     rewritten: bool
     unchanged: bool
@@ -86,7 +86,9 @@ def read_history(
 
 
 def _nothing_new(path: Path, cursor: Cursor) -> HistoryRead:
-    return HistoryRead(path, cursor.shell, [], cursor.count, rewritten=False, unchanged=True, cursor=cursor)
+    return HistoryRead(
+        path, cursor.shell, Entries(cursor.shell), cursor.count, rewritten=False, unchanged=True, cursor=cursor
+    )
 
 
 def _digests(data: bytes, cursor: Cursor | None, key: bytes) -> tuple[bool, str]:
@@ -124,17 +126,13 @@ def _cursor_over(data: bytes, digest: str, status: os.stat_result, now_ns: int) 
 def _parsed(path: Path, data: bytes, name: str, seen: Cursor, *, old: Cursor | None, rewritten: bool) -> HistoryRead:
     offset = old.offset if old else 0
     first = old.count if old else 0
-    make = entry_maker(name)
-    entries: list[Entry] = []
+    entries = Entries(name)
     oversize = 0
     for span in SHELLS[name].spans(data, offset):
-        entry = make(span)
-        if entry is not None:
-            entries.append(entry)
-        elif len(span[0]) > MAX_COMMAND_BYTES:
+        if not entries.add(span) and len(span[0]) > MAX_COMMAND_BYTES:
             oversize += 1
         start, end, complete = span[3:]
         offset = end if complete else start
-    count = first + sum(1 for entry in entries if entry.start < offset)
+    count = first + entries.starting_before(offset)
     cursor = replace(seen, shell=name, offset=offset, count=count)
     return HistoryRead(path, name, entries, first, rewritten, unchanged=False, cursor=cursor, oversize=oversize)
