@@ -2,7 +2,8 @@
 
 At 100,000 x 256 a scan takes about as long as reading the matrix from memory once, with any filter; an
 HNSW index with a filter that matches half was measured 10 to 30 times slower. The copy follows the
-catalog: new rows are appended, and rebuilt only when something was deleted.
+catalog: new rows are appended, and rebuilt only when something was deleted. The first search of all keeps no copy: it
+scores the vectors as they are read, in half the time, and a process that asks once needs no more.
 """
 
 from __future__ import annotations
@@ -50,6 +51,16 @@ def best(scores: NDArray[np.float32], allowed: NDArray[np.int64] | None, k: int,
     return chosen if allowed is None else allowed[chosen]
 
 
+def _margin(query: NDArray[np.float32]) -> float:
+    # The matrix product rounds differently from row to row, so it only chooses who is scored again.
+    return _ROUNDING * float(np.linalg.norm(query))
+
+
+def _ranked(items: NDArray[np.int64], scores: NDArray[np.float64], k: int) -> tuple[list[int], list[float]]:
+    order = np.lexsort((items, -scores))[:k]
+    return items[order].tolist(), scores[order].tolist()
+
+
 class ExactIndex:
     """The vectors of one collection in memory, kept equal to the catalog; safe for several threads."""
 
@@ -62,6 +73,7 @@ class ExactIndex:
         self._rows = np.empty(0, dtype=np.int64)
         self._size = 0
         self._deletes = -1
+        self._asked = False
         self._columns: dict[str, Column] = {}
         self._columns_at: tuple[int, ...] = ()
 
@@ -74,16 +86,37 @@ class ExactIndex:
         self, query: NDArray[np.float32], k: int, mask: Mask | None = None, snapshot: Snapshot | None = None
     ) -> tuple[list[int], list[float]]:
         """Return the k items nearest to ``query`` (dim,) and their cosines, best first, ties by item."""
-        now = self.snapshot() if snapshot is None else snapshot
-        if not len(now) or k <= 0:
+        if k <= 0:
             return [], []
-        # The matrix product rounds differently from row to row, so it only chooses who is scored again.
-        margin = _ROUNDING * float(np.linalg.norm(query))
+        if snapshot is None and mask is None and self._is_first():
+            return self._scan(query, k)
+        now = self.snapshot() if snapshot is None else snapshot
         allowed = None if mask is None else np.flatnonzero(mask)
-        chosen = best(now.vectors @ query, allowed, k, margin)
-        scores = cosines(now.vectors, query, chosen)
-        order = np.lexsort((now.items[chosen], -scores))[:k]
-        return now.items[chosen[order]].tolist(), scores[order].tolist()
+        chosen = best(now.vectors @ query, allowed, k, _margin(query))
+        return _ranked(now.items[chosen], cosines(now.vectors, query, chosen), k)
+
+    def _is_first(self) -> bool:
+        with self._lock:
+            first, self._asked = not self._asked and not self._size, True
+            return first
+
+    def _scan(self, query: NDArray[np.float32], k: int) -> tuple[list[int], list[float]]:
+        items: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+        vectors: list[NDArray[np.float32]] = [np.empty((0, len(query)), dtype=np.float32)]
+        scores = np.empty(0, dtype=np.float32)
+        edge = -np.inf
+        for _, block_items, block in read_vectors(self._catalog, self._collection):
+            found = block @ query
+            chosen = np.flatnonzero(found >= edge)
+            if not len(chosen):
+                continue
+            items.append(block_items[chosen])
+            vectors.append(block[chosen])
+            scores = np.concatenate((scores, found[chosen]))
+            if len(scores) > k:
+                scores = np.partition(scores, len(scores) - k)[-k:]
+                edge = float(scores.min()) - _margin(query)
+        return _ranked(np.concatenate(items), cosines(np.concatenate(vectors), query), k)
 
     def mask(self, where: Mapping[str, Any], stamp: tuple[int, ...], query: Any) -> tuple[Snapshot, Mask]:
         """Return a snapshot and which of its rows match ``where``.
