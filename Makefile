@@ -13,7 +13,7 @@ demo: $(BIN)/omnimemory
 	$(BIN)/omnimemory demo
 
 test: $(BIN)/omnimemory
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(BIN)/omnimemory
 	$(BIN)/ruff check .

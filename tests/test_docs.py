@@ -66,7 +66,7 @@ def test_console_examples_run_in_order(project):
 def test_the_readme_opens_with_the_two_commands():
     first, second = blocks("sh")[:2]
     assert first.strip().endswith("omnimemory demo")
-    assert second.strip().endswith("python -m pytest")
+    assert second.strip().endswith("python -m pytest -n auto")
     assert len(first.strip().splitlines()) == len(second.strip().splitlines()) == 1
 
 

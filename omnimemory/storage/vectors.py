@@ -13,10 +13,21 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from omnimemory.errors import InvalidVectorError
+from omnimemory.errors import CatalogDamagedError, InvalidVectorError
 from omnimemory.storage.catalog import Catalog, Collection
+from omnimemory.storage.checksums import vector_checksums
 
-__all__ = ["cosines", "delete_vectors", "insert_vectors", "note_updates", "read_vectors", "rows_above", "vectors_of"]
+__all__ = [
+    "checked_vectors",
+    "cosines",
+    "delete_vectors",
+    "insert_vectors",
+    "note_updates",
+    "read_vectors",
+    "rows_above",
+    "vectors_of",
+    "wrong_vectors",
+]
 
 _READ = 256
 _SCORE = 1024
@@ -37,10 +48,54 @@ def insert_vectors(
             f"The collection {collection.name!r} takes finite vectors of {collection.dim} dimensions, "
             f"got an array of shape {rows.shape}."
         )
+    owners = list(items)
+    checksums = vector_checksums(owners, rows).tolist()
     sql.executemany(
-        "INSERT OR IGNORE INTO vectors (collection_id, item, vector) VALUES (?, ?, ?)",
-        ((collection.id, item, row.data) for item, row in zip(items, rows, strict=True)),
+        "INSERT OR IGNORE INTO vectors (collection_id, item, vector, checksum) VALUES (?, ?, ?, ?)",
+        ((collection.id, item, row.data, check) for item, row, check in zip(owners, rows, checksums, strict=True)),
     )
+
+
+def wrong_vectors(
+    dim: int, items: Sequence[int], blobs: Sequence[bytes], checksums: Sequence[int | None]
+) -> tuple[NDArray[np.float32], list[int]]:
+    """Return the vectors (n, dim) that are stored as ``blobs``, and the places of those that are not what was stored.
+
+    Those of another size are zeros.
+    """
+    wrong = [place for place, blob in enumerate(blobs) if not isinstance(blob, bytes) or len(blob) != 4 * dim]
+    whole = list(blobs)
+    for place in wrong:
+        whole[place] = bytes(4 * dim)
+    vectors = np.frombuffer(b"".join(whole), dtype="<f4").reshape(len(whole), dim)
+    if not wrong and None not in checksums:
+        # The way that nearly all blocks take: they are compared at once.
+        return vectors, np.flatnonzero(vector_checksums(items, vectors) != np.asarray(checksums)).tolist()
+    found = vector_checksums(items, vectors).tolist()
+    known = (place for place, check in enumerate(checksums) if check is not None and check != found[place])
+    return vectors, sorted({*wrong, *known})
+
+
+def checked_vectors(
+    catalog: Catalog,
+    collection: Collection,
+    items: Sequence[int],
+    blobs: Sequence[bytes],
+    checksums: Sequence[int | None],
+) -> NDArray[np.float32]:
+    """Return the vectors (n, dim) of these items. Raises :class:`CatalogDamagedError` if one is not what was stored."""
+    vectors, wrong = wrong_vectors(collection.dim, items, blobs, checksums)
+    if wrong:
+        raise CatalogDamagedError(
+            f"{catalog.path} is damaged: {len(wrong)} of its vectors of {collection.name} {_are(wrong)} not what was "
+            f"stored (the first is that of item {items[wrong[0]]}). Nothing was answered from them. Run `omnimemory "
+            "repair`: it takes them from the cache or marks them to be embedded again."
+        )
+    return vectors
+
+
+def _are(some: Sequence[int]) -> str:
+    return "is" if len(some) == 1 else "are"
 
 
 def delete_vectors(sql: sqlite3.Connection, collection: Collection, items: Sequence[tuple[int, str]]) -> None:
@@ -69,10 +124,9 @@ def _note(sql: sqlite3.Connection, collection: Collection, ids: Iterable[str], o
     )
 
 
-def rows_above(catalog: Catalog, collection: Collection, row: int, enough: int = -1) -> int:
-    """Return how many vectors are newer than ``row``, counting no further than ``enough`` (-1: all)."""
-    query = "SELECT count(*) FROM (SELECT 1 FROM vectors WHERE collection_id = ? AND row > ? LIMIT ?)"
-    return int(catalog.value(query, (collection.id, row, enough)))
+def rows_above(catalog: Catalog, collection: Collection, row: int) -> int:
+    """Return how many vectors are newer than ``row``."""
+    return int(catalog.value("SELECT count(*) FROM vectors WHERE collection_id = ? AND row > ?", (collection.id, row)))
 
 
 def read_vectors(
@@ -80,13 +134,13 @@ def read_vectors(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
     """Yield (rows, items, vectors) blocks of all vectors newer than row ``after``, oldest first."""
     blocks = catalog.blocks(
-        "SELECT row, item, vector FROM vectors WHERE collection_id = ? AND row > ? ORDER BY row",
+        "SELECT row, item, vector, checksum FROM vectors WHERE collection_id = ? AND row > ? ORDER BY row",
         (collection.id, after),
         _READ,
     )
     for block in blocks:
-        rows, items, blobs = zip(*block, strict=True)
-        matrix = np.frombuffer(b"".join(blobs), dtype=np.float32).reshape(len(block), collection.dim)
+        rows, items, blobs, checksums = zip(*block, strict=True)
+        matrix = checked_vectors(catalog, collection, items, blobs, checksums)
         yield np.array(rows, dtype=np.int64), np.array(items, dtype=np.int64), matrix
 
 
@@ -96,11 +150,13 @@ def vectors_of(catalog: Catalog, collection: Collection, items: Sequence[int]) -
     for start in range(0, len(items), 500):
         part = items[start : start + 500]
         marks = ",".join("?" * len(part))
-        for item, blob in catalog.rows(
-            f"SELECT item, vector FROM vectors WHERE collection_id = ? AND item IN ({marks})",
+        rows = catalog.rows(
+            f"SELECT item, vector, checksum FROM vectors WHERE collection_id = ? AND item IN ({marks})",
             (collection.id, *part),
-        ):
-            found[item] = np.frombuffer(blob, dtype=np.float32)
+        )
+        if rows:
+            numbers, blobs, checksums = zip(*rows, strict=True)
+            found.update(zip(numbers, checked_vectors(catalog, collection, numbers, blobs, checksums), strict=True))
     return found
 
 
