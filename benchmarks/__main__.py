@@ -14,7 +14,7 @@ from benchmarks.history import write_history
 from benchmarks.options import Options
 from benchmarks.table import Row, print_rows, skipped
 
-NAMES = ("ingest", "reingest", "search", "filter", "cache", "startup", "fusion")
+NAMES = ("ingest", "reingest", "search", "filter", "cache", "startup", "fusion", "redaction")
 
 
 def main(arguments: list[str]) -> int:
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
             part.add_argument("--rows", type=int, help="vectors (of a cache or store)")
         if name in ("search", "filter", "fusion", "all"):
             part.add_argument("--queries", type=int, help="queries a round, or questions to fit on")
-        if name in ("fusion", "all"):
+        if name in ("fusion", "redaction", "all"):
             part.add_argument("--tldr", type=Path, metavar="PATH", help="page, description and command, tab-separated")
     part = names.add_parser("history-file", help="Write a generated zsh history.")
     part.add_argument("--lines", type=int, default=100_000)

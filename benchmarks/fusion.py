@@ -47,7 +47,14 @@ def run(options: Options) -> Iterator[Row]:
             continue
         say(f"fusion: {name}")
         folder = options.work / f"fusion-{name}"
-        found = in_child(function, options.work, folder=str(folder), path=str(path.resolve()), queries=queries)
+        found = in_child(
+            function,
+            options.work,
+            folder=str(folder),
+            path=str(path.resolve()),
+            queries=queries,
+            model={"embedding.model": options.model, "models.path": options.models and str(options.models.resolve())},
+        )
         yield from _rows(found)
 
 
@@ -70,7 +77,7 @@ def _shown(score: dict[str, float]) -> str:
 # -- in a process of its own
 
 
-def fit_commands(folder: str, path: str, queries: int) -> dict[str, Any]:
+def fit_commands(folder: str, path: str, queries: int, model: dict[str, Any]) -> dict[str, Any]:
     """Fit on (page, description, command) lines."""
     right: dict[str, set[str]] = {}
     texts: dict[str, str] = {}
@@ -81,7 +88,7 @@ def fit_commands(folder: str, path: str, queries: int) -> dict[str, Any]:
     history = Path(folder, "history")
     history.parent.mkdir(parents=True)
     history.write_bytes(b"".join(entry(command, 1_600_000_000 + n) for n, command in enumerate(texts.values())))
-    with _memory(folder) as memory:
+    with _memory(folder, model) as memory:
         # The placeholders of the pages are no secrets, and a redacted command would not be recognised.
         memory.ingest_history(history, shell="zsh", keep_secrets=True)
         stored = {_key(text) for (text,) in memory.store.catalog.rows("SELECT text FROM commands")}
@@ -89,7 +96,7 @@ def fit_commands(folder: str, path: str, queries: int) -> dict[str, Any]:
         return _fit(memory, "commands", questions, queries, lambda hit: _key(hit.text))
 
 
-def fit_documents(folder: str, path: str, queries: int) -> dict[str, Any]:
+def fit_documents(folder: str, path: str, queries: int, model: dict[str, Any]) -> dict[str, Any]:
     """Fit on the headings of a folder."""
     sections = Path(folder, "sections")
     questions = []
@@ -98,7 +105,7 @@ def fit_documents(folder: str, path: str, queries: int) -> dict[str, Any]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(body, encoding="utf-8")
         questions.append(_Question(title, frozenset([file.resolve().as_posix()])))
-    with _memory(folder) as memory:
+    with _memory(folder, model) as memory:
         memory.ingest(sections)
         return _fit(memory, "documents", questions, queries, lambda hit: hit.source)
 
@@ -107,12 +114,12 @@ def _key(command: str) -> str:
     return " ".join(command.split())
 
 
-def _memory(folder: str) -> Any:
+def _memory(folder: str, model: dict[str, Any]) -> Any:
     from omnimemory.config import Settings
     from omnimemory.memory import Memory
 
     values = {"store.path": Path(folder, "store"), "cache.path": Path(folder, "cache"), "index.enabled": False}
-    return Memory(settings=Settings().with_values(values))
+    return Memory(settings=Settings().with_values(values | model))
 
 
 def _sections(folder: Path) -> list[tuple[str, str]]:
@@ -142,7 +149,7 @@ def _sections(folder: Path) -> list[tuple[str, str]]:
 def _fit(
     memory: Any, kind: str, questions: list[_Question], most: int, name_of: Callable[[Any], str]
 ) -> dict[str, Any]:
-    from omnimemory.search import VECTOR_WEIGHTS, Query, search
+    from omnimemory.search import Query, search, vector_weight
 
     def score(half: list[_Question], **how: Any) -> dict[str, float]:
         say(f"  {kind}: {how}")
@@ -158,7 +165,7 @@ def _fit(
     fit = {mode: score(fitted, mode=mode) for mode in ("vector", "keyword")}
     hybrids = {weight: score(fitted, mode="hybrid", weight=weight) for weight in WEIGHTS}
     best = max(hybrids, key=lambda weight: hybrids[weight]["mrr"])
-    current = VECTOR_WEIGHTS["static"][kind]
+    current = vector_weight(memory.embeddings.embedder.name, kind)
     return {
         "kind": kind,
         "stored": memory.store.tables[kind].count(),

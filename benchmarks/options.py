@@ -21,6 +21,8 @@ class Options:
     lines: int | None = None
     rows: int | None = None
     queries: int | None = None
+    model: str = "static"
+    models: Path | None = None
 
     def turns(self, default: int = 5) -> int:
         """Return how many rounds to run."""

@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "omnimemory.errors": (
+        "CatalogDamagedError",
         "ConfigError",
         "EmbedderError",
         "IndexDamagedError",
@@ -37,6 +38,7 @@ _HOMES = {
     "omnimemory.config": ("Settings",),
     "omnimemory.embedders.base": ("Embedder", "cosine_similarity"),
     "omnimemory.memory": ("Memory",),
+    "omnimemory.transfer.reports": ("BackupReport", "ExportReport", "ImportReport"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from omnimemory.config import Settings as Settings
     from omnimemory.embedders.base import Embedder as Embedder
     from omnimemory.embedders.base import cosine_similarity as cosine_similarity
+    from omnimemory.errors import CatalogDamagedError as CatalogDamagedError
     from omnimemory.errors import ConfigError as ConfigError
     from omnimemory.errors import EmbedderError as EmbedderError
     from omnimemory.errors import IndexDamagedError as IndexDamagedError
@@ -81,3 +84,6 @@ if TYPE_CHECKING:
     from omnimemory.records import Hit as Hit
     from omnimemory.records import Hits as Hits
     from omnimemory.records import IngestReport as IngestReport
+    from omnimemory.transfer.reports import BackupReport as BackupReport
+    from omnimemory.transfer.reports import ExportReport as ExportReport
+    from omnimemory.transfer.reports import ImportReport as ImportReport

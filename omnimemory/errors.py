@@ -8,9 +8,13 @@
     |-- EmbedderError            text could not be turned into a vector
     |   |-- MissingExtraError    an optional dependency is not installed
     |   |-- ModelServerError     a model server is down or answered nonsense
+    |   |   |-- ModelNotFoundError   it does not have the model
+    |   |   `-- OldServerError       it is too old, or another kind of server
+    |   |-- ModelChangedError    another model answers to the same name
     |   `-- InvalidVectorError   a vector is NaN, zero or of the wrong size
     |-- MemoryBudgetError        the scheduler refused a batch: there is no room for it
     `-- StoreError               the store on disk cannot be used as asked
+        |-- CatalogDamagedError  the catalog on disk is not what was written
         |-- StoreBusyError       another process holds what is needed
         |-- StoreFullError       the disk is full
         |-- SpaceMismatchError   the store holds vectors of another model
@@ -23,13 +27,17 @@ Catch :class:`OmniMemoryError` for all of them. ``exit_code`` is what the comman
 from __future__ import annotations
 
 __all__ = [
+    "CatalogDamagedError",
     "ConfigError",
     "EmbedderError",
     "IndexDamagedError",
     "InvalidVectorError",
     "MemoryBudgetError",
     "MissingExtraError",
+    "ModelChangedError",
+    "ModelNotFoundError",
     "ModelServerError",
+    "OldServerError",
     "OmniMemoryError",
     "SchemaError",
     "SourceError",
@@ -73,6 +81,18 @@ class ModelServerError(EmbedderError):
     exit_code = 69
 
 
+class ModelNotFoundError(ModelServerError):
+    """A model server does not have the model."""
+
+
+class OldServerError(ModelServerError):
+    """A server does not know what it is asked for: it is too old, or another kind of server."""
+
+
+class ModelChangedError(EmbedderError):
+    """Another model answers to the name than before: its vectors must not be mixed with those that are there."""
+
+
 class InvalidVectorError(EmbedderError):
     """A vector holds NaN or infinity, is zero, or has the wrong number of dimensions."""
 
@@ -83,6 +103,10 @@ class MemoryBudgetError(OmniMemoryError):
 
 class StoreError(OmniMemoryError):
     """The store on disk cannot be used as asked."""
+
+
+class CatalogDamagedError(StoreError):
+    """The catalog on disk is not what was written: it is the truth, so nothing is answered from it."""
 
 
 class StoreBusyError(StoreError):

@@ -8,26 +8,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from omnimemory.config import Settings, load_settings
 from omnimemory.embedders.base import Embedder, Vectors
-from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import ConfigError, StoreError
+from omnimemory.foresight import Foresight
 from omnimemory.records import Hits, IngestReport, Progress
 from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.search import KINDS, Query, search
-from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.cache import EmbeddingCache
-from omnimemory.storage.drain import DrainOptions
-from omnimemory.storage.store import Store, StoreOptions, open_store
+from omnimemory.storage.store import Store, open_store
+from omnimemory.upkeep import Upkeep
+from omnimemory.wiring import embedding_service, redactor_of, store_options
+
+if TYPE_CHECKING:
+    from omnimemory.transfer.reports import BackupReport, ExportReport, ImportReport
 
 __all__ = ["Memory"]
 
 ProgressCallback = Callable[[Progress], None]
 
 
-class Memory:
+class Memory(Foresight, Upkeep):
     """A persistent semantic memory in one directory.
 
     ``path`` is the store's directory (made if it does not exist), ``model`` and ``dim`` the embedding
@@ -52,13 +55,13 @@ class Memory:
         base = load_settings() if settings is None else settings
         given = {"store.path": path, "embedding.model": model, "embedding.dim": dim}
         self.settings = base.with_values({key: value for key, value in given.items() if value is not None})
-        self.embeddings = _embedding_service(self.settings, embedder)
+        self.embeddings = embedding_service(self.settings, embedder)
         used = self.embeddings.embedder
         self._closed = False
         try:
             self._opened = open_store(
                 self.settings.store.path,
-                _store_options(self.settings),
+                store_options(self.settings),
                 fingerprint=used.fingerprint,
                 model=used.name,
                 dim=used.dim,
@@ -76,6 +79,7 @@ class Memory:
         prune: bool = True,
         prune_all: bool = False,
         dry_run: bool = False,
+        restore: bool = False,
     ) -> IngestReport:
         """Bring files and folders into the memory, and what changed in them since the last time.
 
@@ -83,7 +87,7 @@ class Memory:
         more are forgotten (``prune``), unless the folder looks unmounted or unreadable (then only with
         ``prune_all``); a file below it that was ingested by a path of its own stays as long as it exists. A
         file that fails is in the report and never stops the run. ``dry_run`` reports what would change and
-        changes nothing.
+        changes nothing. ``restore`` brings back what was forgotten of these files.
         """
         from omnimemory.ingest.runs import ingest_documents  # noqa: PLC0415 - a search needs none of it
 
@@ -96,6 +100,7 @@ class Memory:
             prune=prune,
             prune_all=prune_all,
             dry_run=dry_run,
+            restore=restore,
         )
 
     def ingest_history(
@@ -104,6 +109,7 @@ class Memory:
         *,
         shell: str | None = None,
         keep_secrets: bool | None = None,
+        restore: bool = False,
         progress: ProgressCallback | None = None,
     ) -> IngestReport:
         """Bring a shell history into the memory, and what was added to it since the last time.
@@ -111,12 +117,16 @@ class Memory:
         ``target`` is a history file or a shell's name; without it the running user's own history is
         found. ``shell`` says the format when it is not to be guessed. Secrets are replaced by
         ``[REDACTED:rule]`` before anything is hashed, cached, embedded or stored, unless
-        ``keep_secrets``; the first run without that takes out what earlier ones kept.
+        ``keep_secrets``; the first run without that takes out what earlier ones kept. ``restore`` brings
+        back what was forgotten of this history.
         """
         from omnimemory.ingest.runs import ingest_history  # noqa: PLC0415 - a search needs none of it
 
         keep = self.settings.history.keep_secrets if keep_secrets is None else keep_secrets
-        return ingest_history(self.store, self.embeddings, target, shell=shell, keep_secrets=keep, progress=progress)
+        redactor = redactor_of(self.settings, keep_secrets=keep)
+        return ingest_history(
+            self.store, self.embeddings, target, shell=shell, redactor=redactor, restore=restore, progress=progress
+        )
 
     def add(
         self,
@@ -133,7 +143,7 @@ class Memory:
         """
         from omnimemory.ingest.runs import add_notes  # noqa: PLC0415 - a search needs none of it
 
-        return add_notes(self.store, self.embeddings, texts, ids, metadatas)
+        return add_notes(self.store, self.embeddings, texts, ids, metadatas, redactor_of(self.settings))
 
     # -- finding
 
@@ -158,7 +168,7 @@ class Memory:
         """
         settings = self.settings.search
         found = Query(
-            text=_without_secrets(query),
+            text=self._without_secrets(query),
             k=settings.k if k is None else k,
             kinds=KINDS if kind is None else (kind,),
             mode=mode or (settings.mode if vector is None or query.strip() else "vector"),
@@ -169,14 +179,67 @@ class Memory:
         )
         return search(self.store, self.embeddings, found, explain=explain)
 
+    def _without_secrets(self, query: str) -> str:
+        if not isinstance(query, str):
+            raise ConfigError(f"A question is a text, got {type(query).__name__}. A vector is given as vector=...")
+        return redactor_of(self.settings).document(query).text
+
     def warm(self) -> str | None:
         """Load the model and open the index now, so that no later search waits for them.
 
         Returns why the index is not open (another process has it, or it is switched off), or ``None``.
         """
         store = self.store
-        self.embeddings.embed_text("warm", "query")
+        self.embeddings.initialize()
         return store.warm()
+
+    # -- carrying elsewhere
+
+    def export(
+        self,
+        target: str | Path | IO[bytes],
+        *,
+        vectors: bool = False,
+        overwrite: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> ExportReport:
+        """Write everything that is remembered as JSON Lines to a file (mode 0600), or to an open binary stream.
+
+        Equal memories have equal exports. With ``vectors`` an import need not embed anything. Raises
+        :class:`StoreError` when the file exists (unless ``overwrite``) or cannot be written.
+        """
+        from omnimemory.transfer.export import export  # noqa: PLC0415 - a search needs none of it
+
+        return export(self.store, target, vectors=vectors, overwrite=overwrite, progress=progress)
+
+    def import_(
+        self,
+        origin: str | Path | IO[bytes],
+        *,
+        keep_secrets: bool | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> ImportReport:
+        """Bring an export into this memory: a file, checked before anything is changed, or an open binary stream.
+
+        What the memory knows otherwise stays and is in the report. Commands are redacted once more unless
+        ``keep_secrets``. Raises :class:`SourceError`, naming the line, for what is damaged or no export, and
+        :class:`SchemaError` for one of a newer version.
+        """
+        from omnimemory.transfer.imports import import_export  # noqa: PLC0415 - a search needs none of it
+
+        keep = self.settings.history.keep_secrets if keep_secrets is None else keep_secrets
+        redactor = redactor_of(self.settings, keep_secrets=keep)
+        return import_export(self.store, self.embeddings, origin, redactor=redactor, progress=progress)
+
+    def backup(self, target: str | Path, *, progress: ProgressCallback | None = None) -> BackupReport:
+        """Copy the memory, as it is at one moment, into a new folder that opens as a memory itself.
+
+        Others may go on writing meanwhile. The index is not copied: it is rebuilt at its first use. Raises
+        :class:`StoreError` when the folder is not empty or the copy is not sound.
+        """
+        from omnimemory.transfer.backup import backup  # noqa: PLC0415 - a search needs none of it
+
+        return backup(self.store, target, progress=progress)
 
     # -- knowing
 
@@ -210,10 +273,11 @@ class Memory:
     # -- closing
 
     def close(self, *, wait: bool = True) -> None:
-        """Bring what is pending into the index and close everything; calling it again does nothing.
+        """Finish what the index has begun and close everything; calling it again does nothing.
 
-        Without ``wait`` a child process goes on with the index alone, or the next ingest does. Whatever was
-        committed is kept either way.
+        A few notes added by hand stay out of the index until the next ingest, and are searched exactly. Without
+        ``wait`` a child process goes on with the index alone, or the next ingest does. Whatever was committed is kept
+        either way.
         """
         self._closed = True
         try:
@@ -230,52 +294,8 @@ class Memory:
         self.close(wait=not _is_interrupt(error))
 
 
-def _without_secrets(query: str) -> str:
-    if not isinstance(query, str):
-        raise ConfigError(f"A question is a text, got {type(query).__name__}. A vector is given as vector=...")
-    return Redactor().document(query).text
-
-
 def _is_interrupt(error: BaseException | None) -> bool:
     """Return whether the user (Ctrl-C) or the system (a signal, told as exit code 128 + n) wants an end now."""
     if isinstance(error, SystemExit):
         return isinstance(error.code, int) and error.code > 128
     return isinstance(error, KeyboardInterrupt)
-
-
-def _embedding_service(settings: Settings, embedder: Embedder | None) -> EmbeddingService:
-    cache = None
-    if settings.cache.enabled:
-        cache = EmbeddingCache(
-            settings.cache.path, size_limit=settings.cache.size_limit or None, hot_items=settings.cache.hot_items
-        )
-    scheduler = Scheduler(reserve=settings.memory.reserve, max_bytes=settings.memory.max_bytes)
-    return EmbeddingService(
-        embedder if embedder is not None else _embedder(settings),
-        cache=cache,
-        scheduler=scheduler,
-        batch_size=settings.embedding.batch_size,
-    )
-
-
-def _embedder(settings: Settings) -> Embedder:
-    if settings.embedding.model != "static":
-        raise ConfigError(
-            f"There is no embedding model {settings.embedding.model!r} (embedding.model). This version knows: static."
-        )
-    from omnimemory.embedders.static import StaticEmbedder  # noqa: PLC0415 - the model that was chosen, no other
-
-    return StaticEmbedder(settings.embedding.dim)
-
-
-def _store_options(settings: Settings) -> StoreOptions:
-    return StoreOptions(
-        drain=DrainOptions(
-            batch_size=settings.index.batch_size,
-            ef_search=settings.index.ef_search,
-            documents=settings.index.documents,
-        ),
-        index=settings.index.enabled,
-        exact_rows=settings.search.exact_rows,
-        idle_seconds=settings.index.idle_seconds,
-    )

@@ -21,6 +21,7 @@ __all__ = [
     "Hits",
     "IngestReport",
     "Metadata",
+    "Prediction",
     "Progress",
 ]
 
@@ -204,3 +205,16 @@ class Hits(list[Hit]):
         )
         note = f"<p>degraded: {html.escape(self.degraded)}</p>" if self.degraded else ""
         return f"{note}<table>{head}{rows}</table>"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A command that may come next, how likely it is (0 to 1), and why in words."""
+
+    command: str
+    probability: float
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the prediction as JSON-ready data."""
+        return asdict(self)

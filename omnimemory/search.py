@@ -24,7 +24,7 @@ from omnimemory.storage.items import Item
 from omnimemory.storage.keyword import match_expression
 from omnimemory.storage.store import Store
 
-__all__ = ["KINDS", "MODES", "Query", "search"]
+__all__ = ["KINDS", "MODES", "VECTOR_WEIGHTS", "Query", "search", "vector_weight"]
 
 KINDS = ("documents", "commands")
 MODES = ("hybrid", "vector", "keyword")
@@ -114,6 +114,12 @@ def search(store: Store, embeddings: EmbeddingService, query: Query, *, explain:
     return Hits(hits, degraded=degraded, explain=details)
 
 
+def vector_weight(model: str, kind: str) -> float:
+    """Return the share of the cosine in a hybrid score for a kind of items embedded by a model."""
+    fitted = next((weights for name, weights in VECTOR_WEIGHTS.items() if model.startswith(name)), {})
+    return fitted.get(kind, _UNFITTED_WEIGHT)
+
+
 def _vector_of(embeddings: EmbeddingService, query: Query) -> tuple[Vectors | None, str | None]:
     if query.mode == "keyword":
         return None, None
@@ -141,8 +147,7 @@ def _given(vector: Vectors, dim: int) -> Vectors:
 
 
 def _find(store: Store, kind: str, query: Query, vector: Vectors | None) -> _Found:
-    provider = store.tables[kind].collection.model.partition(":")[0]
-    found = _Found(kind, VECTOR_WEIGHTS.get(provider, {}).get(kind, _UNFITTED_WEIGHT))
+    found = _Found(kind, vector_weight(store.tables[kind].collection.model, kind))
     # A plain vector search needs no more than k: asking the index for more would only cost time.
     wanted = query.k if query.mode == "vector" else max(_CANDIDATES, 2 * query.k)
     if vector is not None:

@@ -91,6 +91,20 @@ def test_fusion_says_what_it_lacks(tmp_path):
     assert "--docs PATH" in rows[1]["what"]
 
 
+def test_redaction_says_what_it_lacks_and_measures_what_it_has(tmp_path):
+    rows = rows_of(benchmark(tmp_path, "redaction", "--quick", "--json"))
+    assert "--tldr PATH" in rows[0]["what"]
+    assert "20 kB" in rows[1]["what"]
+    pages = tmp_path / "pages.tsv"
+    lines = [f"tool{n}\tLog in\ttool{n} login -t token" for n in range(6)] + ["other\tList\tother --all files"]
+    pages.write_text("page\tdescription\tcommand\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    rows = rows_of(benchmark(tmp_path, "redaction", "--quick", "--json", "--tldr", pages))
+    titles = {row["what"]: row for row in rows}
+    found = titles["held-out tools, all tables, secrets of letters and digits"]["data"]["found"]
+    assert 0.5 < found[0] <= 1
+    assert titles["other commands touched"]["ours"] == "0 of 1"
+
+
 FLOWERS = ("daisy", "iris", "poppy", "rose", "tulip", "violet", "lily", "lotus", "peony", "aster", "dahlia", "clover")
 
 

@@ -120,8 +120,8 @@ def test_a_runtime_adds_a_constant_to_the_weights_not_a_factor():
 @pytest.mark.parametrize("loaded", [False, True], ids=["absent", "loaded"])
 def test_a_loaded_model_is_not_charged_again(loaded):
     request = Footprint(1000, 10, 5, per_batch=7).request("m", 3, 20, loaded=loaded, growth_per_item=100)
-    assert request == Request("m", 3, 7 if loaded else 1007, 205, 100)
-    assert request.need(2) == request.base + 2 * 305
+    assert request == Request("m", 3, 0 if loaded else 1000, 205, 100, 7)
+    assert request.need(2) == request.base + 7 + 2 * 305
 
 
 @given(st.integers(0, 5000), st.integers(0, 5000))

@@ -62,6 +62,7 @@ def test_compressed_files_are_read_by_the_rest_of_their_name():
         (gzip.compress(b"words " * 1000)[:-9], "cut short"),
         (gzip.compress(b"words " * 1000)[:-8] + bytes(8), "damaged"),
     ],
+    ids=["plain", "cut-short", "damaged"],  # the data hold the time
 )
 def test_damaged_gzip_files_are_errors_with_the_fix(data, message):
     with pytest.raises(SourceError, match=message) as caught:

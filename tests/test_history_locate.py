@@ -38,9 +38,9 @@ def test_the_shell_is_detected_by_content_then_by_name(head, name, shell):
 
 
 def test_an_unknown_shell_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match=r"'tcsh'.*bash, fish, zsh"):
+    with pytest.raises(ConfigError, match=r"'tcsh'.*bash, fish, jsonl, zsh"):
         shell_named("tcsh")
-    with pytest.raises(ConfigError, match="bash, fish, zsh"):
+    with pytest.raises(ConfigError, match="bash, fish, jsonl, zsh"):
         locate(None, "tcsh", Path("/nowhere"), {})
 
 

@@ -14,8 +14,9 @@ from omnimemory.errors import IndexDamagedError, StoreError
 from omnimemory.storage.catalog import Collection
 from omnimemory.storage.drain import DrainOptions, drain
 from omnimemory.storage.generations import Generations
-from omnimemory.storage.index import ChromaIndex, is_clean
+from omnimemory.storage.index import ChromaIndex
 from omnimemory.storage.items import Payload
+from omnimemory.storage.manifest import is_clean
 from omnimemory.storage.rebuild import open_index, rebuild, trusted, worn
 from omnimemory.storage.vectors import insert_vectors
 
@@ -463,11 +464,14 @@ def test_a_rebuild_that_fails_changes_nothing(store):
     first = rebuild(store.path, store.catalog, OPTIONS)
     with store.catalog.transaction() as sql:
         (vector,) = sql.execute("SELECT vector FROM vectors WHERE row = 8").fetchone()
-        sql.execute("UPDATE vectors SET vector = ? WHERE row = 8", (np.full(DIM, np.nan, np.float32).tobytes(),))
+        sql.execute(
+            "UPDATE vectors SET vector = ?, checksum = NULL WHERE row = 8",
+            (np.full(DIM, np.nan, np.float32).tobytes(),),
+        )
     with pytest.raises(IndexDamagedError):
         rebuild(store.path, store.catalog, DrainOptions(batch_size=5))
     with store.catalog.transaction() as sql:
-        sql.execute("UPDATE vectors SET vector = ? WHERE row = 8", (vector,))
+        sql.execute("UPDATE vectors SET vector = ?, checksum = NULL WHERE row = 8", (vector,))
     assert store.generations.active() == first
     assert [path.name for path in (store.path / "index").iterdir()] == [str(first)]
     assert is_clean(store.path / "index" / str(first))
@@ -531,6 +535,7 @@ def sound(tmp_path_factory):
             "    client.get_collection('documents', embedding_function=None).get(limit=1, include=['embeddings'])\n"
         )
         run(script, store.path / "index" / str(generation))
+        (store.path / "index" / str(generation) / "manifest.json").unlink()  # as after an unclean end
     assert list((path / "index" / str(generation)).glob("*/index_metadata.pickle"))
     return path
 

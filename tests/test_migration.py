@@ -9,15 +9,16 @@ import pytest
 from store_cases import ROOT, SPACE, add_rows, finish, opened, run, start
 
 from omnimemory.errors import SchemaError, StoreBusyError, StoreError
-from omnimemory.storage.catalog import Catalog
+from omnimemory.storage.catalog import HEAD, Catalog
 from omnimemory.storage.lock import IndexLock
 from omnimemory.storage.migration import migrate, migrations_directory
 
+NEXT = f"{int(HEAD) + 1:04}"
 REVISION = """
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "NEXT"
+down_revision = "HEAD"
 branch_labels = None
 depends_on = None
 
@@ -31,7 +32,8 @@ def upgrade():
 
 def migrations_with_one_more(folder, more="pass"):
     shutil.copytree(migrations_directory(), folder)
-    (folder / "versions" / "0002_language.py").write_text(REVISION.format(more=more))
+    revision = REVISION.format(more=more).replace("NEXT", NEXT).replace("HEAD", HEAD)
+    (folder / "versions" / f"{NEXT}_language.py").write_text(revision)
     return folder
 
 
@@ -67,7 +69,11 @@ def digest(path):
 
 
 def files_beside(path):
-    return {file.name for file in path.parent.iterdir()} - {"index.lock", f"{path.name}.migrating.lock"}
+    return {file.name for file in path.parent.iterdir()} - {
+        "index.lock",
+        f"{path.name}.migrating.lock",
+        f"{path.name}.seal",
+    }
 
 
 @pytest.mark.parametrize("folder", ["plain", "100% of #1? yes & 'more'"])
@@ -77,15 +83,15 @@ def test_an_older_catalog_is_backed_up_and_migrated_with_all_its_data(tmp_path, 
     path = place / "catalog.sqlite3"
     shutil.copy2(catalog, path)
     before, old = content_of(path), digest(path)
-    backup = migrate(path, "0001", "0002", directory=migrations_with_one_more(place / "more"))
+    backup = migrate(path, HEAD, NEXT, directory=migrations_with_one_more(place / "more"))
     assert content_of(path) == before
-    assert revision_of(path) == "0002"
+    assert revision_of(path) == NEXT
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT language, count(*) FROM chunks GROUP BY 1").fetchall() == [("de", 1), ("en", 49)]
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
-    assert backup.name == "catalog.sqlite3.schema-0001.backup"
-    assert revision_of(backup) == "0001"
+    assert backup.name == f"catalog.sqlite3.schema-{HEAD}.backup"
+    assert revision_of(backup) == HEAD
     assert content_of(backup) == before
     assert {backup.stat().st_mode & 0o777, path.stat().st_mode & 0o777} == {0o600}
     assert files_beside(path) == {"catalog.sqlite3", backup.name, "more"}
@@ -108,7 +114,7 @@ def test_an_older_catalog_is_backed_up_and_migrated_with_all_its_data(tmp_path, 
 def test_a_migration_that_fails_leaves_the_original_as_it_was(tmp_path, catalog, more):
     before = digest(catalog)
     with pytest.raises(SchemaError, match=r"[Nn]othing was changed"):
-        migrate(catalog, "0001", "0002", directory=migrations_with_one_more(tmp_path / "more", more))
+        migrate(catalog, HEAD, NEXT, directory=migrations_with_one_more(tmp_path / "more", more))
     assert digest(catalog) == before
     assert files_beside(catalog) == {"catalog.sqlite3"}
     with opened(catalog.parent, index=False) as store:
@@ -132,12 +138,12 @@ def test_a_catalog_that_somebody_has_open_is_not_migrated(tmp_path, catalog):
     user = Catalog(catalog)
     user.meta("key")
     with pytest.raises(StoreBusyError, match="another process uses it"):
-        migrate(catalog, "0001", "0002", directory=folder)
+        migrate(catalog, HEAD, NEXT, directory=folder)
     with user.transaction() as sql:
         sql.execute("INSERT INTO meta VALUES ('still', 'writing')")
     user.close()
-    assert revision_of(catalog) == "0001"
-    migrate(catalog, "0001", "0002", directory=folder)
+    assert revision_of(catalog) == HEAD
+    migrate(catalog, HEAD, NEXT, directory=folder)
     assert ("still", "writing") in content_of(catalog)[3]
 
 
@@ -151,7 +157,7 @@ def test_what_is_only_in_the_write_ahead_log_is_migrated_too(tmp_path, catalog):
     child = start(script, catalog)
     child.communicate(timeout=60)
     assert catalog.with_name("catalog.sqlite3-wal").stat().st_size > 0
-    backup = migrate(catalog, "0001", "0002", directory=migrations_with_one_more(tmp_path / "more"))
+    backup = migrate(catalog, HEAD, NEXT, directory=migrations_with_one_more(tmp_path / "more"))
     assert ("in the", "log") in content_of(catalog)[3]
     assert ("in the", "log") in content_of(backup)[3]
 
@@ -162,37 +168,37 @@ from pathlib import Path
 from omnimemory.storage.migration import migrate
 print("ready", flush=True)
 sys.stdin.readline()
-print(migrate(Path(sys.argv[1]), "0001", "0002", directory=Path(sys.argv[2])))
+print(migrate(Path(sys.argv[1]), sys.argv[3], sys.argv[4], directory=Path(sys.argv[2])))
 """
 
 
 def test_processes_that_migrate_at_once_do_it_once(tmp_path, catalog):
     before = content_of(catalog)
     folder = migrations_with_one_more(tmp_path / "more")
-    children = [start(MIGRATE, catalog, folder) for _ in range(3)]
+    children = [start(MIGRATE, catalog, folder, HEAD, NEXT) for _ in range(3)]
     for child in children:
         assert child.stdout.readline() == "ready\n"
     for child in children:
         child.stdin.write("\n")
         child.stdin.flush()
     (backup,) = {finish(child).strip() for child in children}
-    assert revision_of(catalog) == "0002"
-    assert revision_of(backup) == "0001"
+    assert revision_of(catalog) == NEXT
+    assert revision_of(backup) == HEAD
     assert content_of(catalog) == content_of(backup) == before
 
 
 def test_a_migration_waits_for_the_one_that_is_running(tmp_path, catalog):
     lock = IndexLock(catalog.with_name(f"{catalog.name}.migrating.lock"))
     assert lock.acquire()
-    child = start(MIGRATE, catalog, migrations_with_one_more(tmp_path / "more"))
+    child = start(MIGRATE, catalog, migrations_with_one_more(tmp_path / "more"), HEAD, NEXT)
     child.stdin.write("\n")
     child.stdin.flush()
     assert child.stdout.readline() == "ready\n"
-    assert revision_of(catalog) == "0001"
+    assert revision_of(catalog) == HEAD
     assert child.poll() is None
     lock.release()
     finish(child)
-    assert revision_of(catalog) == "0002"
+    assert revision_of(catalog) == NEXT
 
 
 OPEN = """
@@ -213,7 +219,7 @@ def test_the_next_version_of_the_package_opens_todays_store_and_todays_refuses_i
     shutil.copytree(ROOT / "omnimemory", later / "omnimemory", ignore=shutil.ignore_patterns("__pycache__"))
     migrations_with_one_more(later / "migrations")
     source = later / "omnimemory" / "storage" / "catalog.py"
-    changed, count = re.subn(r'^HEAD = "0001"$', 'HEAD = "0002"', source.read_text("utf-8"), flags=re.MULTILINE)
+    changed, count = re.subn(rf'^HEAD = "{HEAD}"$', f'HEAD = "{NEXT}"', source.read_text("utf-8"), flags=re.MULTILINE)
     assert count == 1
     source.write_text(changed, "utf-8")
     arguments = (catalog.parent, later, SPACE["fingerprint"])

@@ -164,7 +164,14 @@ def test_the_default_reserve_fits_the_machine(total, reserve):
 def test_a_decision_is_json_and_tells_its_inputs():
     data = decide(memory(GIB), Request("m", 8, 1, 2, 3), Limits(5)).to_dict()
     again = json.loads(json.dumps(data))
-    assert again["request"] == {"model": "m", "items": 8, "base": 1, "per_item": 2, "growth_per_item": 3}
+    assert again["request"] == {
+        "model": "m",
+        "items": 8,
+        "base": 1,
+        "per_item": 2,
+        "growth_per_item": 3,
+        "per_batch": 0,
+    }
     assert again["limits"] == {"reserve": 5, "max_bytes": None, "outstanding": 0}
     assert again["available"]["readings"] == [{"source": "MemAvailable", "bytes": GIB, "note": "", "total": 16 * GIB}]
     assert (again["action"], again["items"], again["need"]) == ("grant", 8, 41)

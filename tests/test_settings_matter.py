@@ -4,26 +4,17 @@ import sqlite3
 import time
 
 import pytest
+from settings_cases import TESTED, matters
 
 from omnimemory.config import SPECS
 from omnimemory.errors import ConfigError
 from omnimemory.memory import Memory
 
-TESTED: dict[str, object] = {}
-
-
-def matters(key):
-    """Register a test as the one that shows what a setting does."""
-
-    def register(test):
-        assert key in SPECS, key
-        TESTED[key] = test
-        return test
-
-    return register
-
 
 def test_every_setting_has_a_test_here():
+    import test_model_settings_matter  # noqa: F401 - registers its tests
+    import test_server_settings_matter  # noqa: F401 - as above
+
     assert TESTED.keys() == SPECS.keys()
 
 
@@ -175,6 +166,36 @@ def test_secrets_are_kept_only_when_asked(settings, tmp_path):
     path = tmp_path / "history"
     path.write_text("mysql -u root -phunter2 shop\n")
     with Memory(settings=settings.with_values({"history.keep_secrets": True})) as memory:
+        memory.ingest_history(path, shell="bash")
+        assert memory.search("mysql", kind="commands")[0].text == "mysql -u root -phunter2 shop"
+
+
+@matters("history.session_gap")
+def test_a_longer_pause_ends_a_session(settings, tmp_path):
+    path = tmp_path / "history"
+    path.write_text("".join(f": {1_700_000_000 + place * 600}:0;{text}\n" for place, text in enumerate(["a", "b"] * 3)))
+    reasons = []
+    for gap in (300.0, 900.0):
+        values = {"history.session_gap": gap, "store.path": tmp_path / str(gap)}
+        with Memory(settings=settings.with_values(values)) as memory:
+            memory.ingest_history(path, shell="zsh")
+            reasons.append(memory.next_command(["a"], k=1)[0].why)
+    assert "after `a`" not in reasons[0]
+    assert reasons[1] == "seen 3 times after `a`"
+
+
+@matters("redaction.deny")
+def test_what_is_denied_is_not_stored(settings):
+    with Memory(settings=settings.with_values({"redaction.deny": ["/ACME-[0-9]+/"]})) as memory:
+        memory.add("the number is ACME-12")
+        assert chunks(memory) == ["the number is [REDACTED:own]"]
+
+
+@matters("redaction.allow")
+def test_what_is_allowed_is_stored(settings, tmp_path):
+    path = tmp_path / "history"
+    path.write_text("mysql -u root -phunter2 shop\n")
+    with Memory(settings=settings.with_values({"redaction.allow": ["/hunter[0-9]/"]})) as memory:
         memory.ingest_history(path, shell="bash")
         assert memory.search("mysql", kind="commands")[0].text == "mysql -u root -phunter2 shop"
 

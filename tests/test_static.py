@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omnimemory.embedders import static
+from omnimemory.embedders import pieces, static
 from omnimemory.embedders.base import truncate
 from omnimemory.embedders.static import STATIC_DIMS, StaticEmbedder
 from omnimemory.errors import EmbedderError
@@ -188,14 +188,14 @@ def test_a_forked_child_embeds_and_says_nothing():
     ],
 )
 def test_long_texts_are_cut_at_spaces(text, sizes):
-    assert [len(piece) for piece in static._pieces(text)] == sizes
+    assert [len(piece) for piece in pieces._pieces(text)] == sizes
 
 
 def test_cutting_a_long_text_loses_no_word():
     words = [f"w{number}" for number in range(20_000)]
-    pieces = static._pieces(" ".join(words))
-    assert max(map(len, pieces)) <= 8192
-    assert " ".join(pieces).split() == words
+    cut = pieces._pieces(" ".join(words))
+    assert max(map(len, cut)) <= 8192
+    assert " ".join(cut).split() == words
 
 
 def test_counts_are_those_of_the_whole_text_however_it_is_cut():

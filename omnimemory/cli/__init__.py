@@ -6,6 +6,7 @@ that holds it and its one-line help; the module is imported when its command run
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -23,13 +24,25 @@ COMMANDS = {
     "ingest-history": ("omnimemory.cli.ingest:ingest_history", "Read shell history into the memory."),
     "add": ("omnimemory.cli.ingest:add", "Store short notes."),
     "search": ("omnimemory.cli.search:search", "Find documents and commands by meaning."),
+    "next": ("omnimemory.cli.next:next_command", "Say which command probably comes next."),
     "status": ("omnimemory.cli.status:status", "Show what the memory holds and where it is."),
+    "forget": ("omnimemory.cli.forget:forget", "Forget documents and commands for good."),
+    "redact": ("omnimemory.cli.redact:redact", "Show what would be taken out of a text, and by which rule."),
+    "scrub": ("omnimemory.cli.forget:scrub", "Redact again what is stored, with the rules of today."),
     "cache": ("omnimemory.cli.status:cache", "Look at the cache of vectors, or empty it."),
+    "models": ("omnimemory.cli.models:models", "Show the embedding models, fetch or delete one."),
+    "export": ("omnimemory.cli.transfer:export", "Write everything remembered as JSON Lines."),
+    "import": ("omnimemory.cli.transfer:import_", "Read an export into the memory."),
+    "backup": ("omnimemory.cli.transfer:backup", "Copy the memory while it is used."),
+    "doctor": ("omnimemory.cli.care:doctor", "Say what is wrong with the memory, and what to do."),
+    "repair": ("omnimemory.cli.care:repair", "Mend the memory without embedding anything again."),
+    "maintain": ("omnimemory.cli.care:maintain", "Give back room that is not needed any more."),
+    "eval": ("omnimemory.cli.evaluation:evaluation", "Measure the predictions on a history of your own."),
     "config": ("omnimemory.cli.settings:config", "Show the settings and where each came from."),
     "demo": ("omnimemory.cli.demo:demo", "Try it all on bundled samples."),
     "completion": ("omnimemory.cli.completion:completion", "Print the script that completes commands in your shell."),
 }
-_WRITING = ("ingest", "ingest-history", "add", "demo")
+_WRITING = ("ingest", "ingest-history", "add", "import", "forget", "scrub", "demo")
 
 
 class LazyGroup(click.Group):
@@ -71,10 +84,13 @@ class LazyGroup(click.Group):
             result = super().invoke(ctx)
             if sys.stdout is not None:
                 sys.stdout.flush()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit) as end:
+            code = 128 + signal.SIGINT if isinstance(end, KeyboardInterrupt) else end.code
+            if not isinstance(code, int) or code <= 128:
+                raise
             kept = ctx.invoked_subcommand in _WRITING
             click.echo("\nstopped" + ("; what was committed is kept, run again to continue" * kept), err=True)
-            ctx.exit(130)
+            ctx.exit(code)
         except BrokenPipeError:
             _forget_output()
             ctx.exit(128 + signal.SIGPIPE)
@@ -87,12 +103,16 @@ class LazyGroup(click.Group):
 
 def _tell(error: Exception) -> int:
     from omnimemory.cli.output import visible  # noqa: PLC0415 - only an error needs it
-    from omnimemory.errors import OmniMemoryError  # noqa: PLC0415 - as above
+    from omnimemory.errors import OmniMemoryError, StoreFullError  # noqa: PLC0415 - as above
 
     if os.environ.get("OMNIMEMORY_DEBUG"):
         import traceback  # noqa: PLC0415 - only on request
 
         click.echo(visible("".join(traceback.format_exception(error))), err=True)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and not error.filename:
+        # What a store writes is told as an error of ours; this can only be what the command prints.
+        _forget_output()
+        error = StoreFullError("The disk that the output goes to is full. Free some space and run it again.")
     text = (
         str(error)
         if isinstance(error, OmniMemoryError)
@@ -125,12 +145,20 @@ def cli(store: str | None) -> None:  # `store` is read by the commands from the 
 
 def main() -> None:
     """Run the command line; the entry point of the ``omnimemory`` command."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as of nohup, or of a shell that starts it in the background
+            signal.signal(number, _stop)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # what a terminal cannot show must not stop the rest
             stream.reconfigure(errors="backslashreplace")
     cli(prog_name="omnimemory")
 
 
-def _terminate(number: int, frame: object) -> None:  # noqa: ARG001 - Python calls it so
-    raise SystemExit(128 + number)  # unwinds like an error: the store is closed
+def _stop(number: int, frame: object) -> None:  # noqa: ARG001 - Python calls it so
+    """Unwind like an error, so that the store is closed; a second signal ends the process at once, which is safe."""
+    for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(again) is _stop:
+            signal.signal(again, signal.SIG_DFL)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)

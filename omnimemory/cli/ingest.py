@@ -16,7 +16,7 @@ from omnimemory.cli.progress import progress_on_terminal
 if TYPE_CHECKING:
     from omnimemory.records import IngestReport
 
-__all__ = ["add", "ingest", "ingest_history", "report_lines"]
+__all__ = ["add", "ingest", "ingest_history", "name_failures", "report_lines"]
 
 SHELLS = ("bash", "zsh", "fish")
 _MOST_NAMED = 20
@@ -34,10 +34,18 @@ _MOST_NAMED = 20
 @click.option("--no-prune", is_flag=True, help="Keep what is stored of files that are gone.")
 @click.option("--prune-all", is_flag=True, help="Forget files that are gone even when a whole folder is.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--restore", is_flag=True, help="Bring back what was forgotten of these files.")
 @json_option
 @click.pass_context
 def ingest(
-    ctx: click.Context, *, paths: tuple[str, ...], no_prune: bool, prune_all: bool, dry_run: bool, as_json: bool
+    ctx: click.Context,
+    *,
+    paths: tuple[str, ...],
+    no_prune: bool,
+    prune_all: bool,
+    dry_run: bool,
+    restore: bool,
+    as_json: bool,
 ) -> None:
     """Read files and folders into the memory.
 
@@ -47,7 +55,9 @@ def ingest(
     if no_prune and prune_all:
         raise click.UsageError("--no-prune and --prune-all contradict each other.")
     with open_memory() as memory, progress_on_terminal() as progress:
-        report = memory.ingest(*paths, progress=progress, prune=not no_prune, prune_all=prune_all, dry_run=dry_run)
+        report = memory.ingest(
+            *paths, progress=progress, prune=not no_prune, prune_all=prune_all, dry_run=dry_run, restore=restore
+        )
     _tell(ctx, report, "chunks", as_json, dry_run=dry_run)
 
 
@@ -63,9 +73,12 @@ def ingest(
 @click.argument("file", required=False, type=click.Path())
 @click.option("--shell", type=click.Choice(SHELLS), help="Format of the history; detected when omitted.")
 @click.option("--keep-secrets", is_flag=True, help="Store passwords and tokens as they are. Think twice.")
+@click.option("--restore", is_flag=True, help="Bring back what was forgotten of this history.")
 @json_option
 @click.pass_context
-def ingest_history(ctx: click.Context, file: str | None, shell: str | None, keep_secrets: bool, as_json: bool) -> None:
+def ingest_history(
+    ctx: click.Context, *, file: str | None, shell: str | None, keep_secrets: bool, restore: bool, as_json: bool
+) -> None:
     """Read shell history into the memory: FILE, or your own history.
 
     Passwords and tokens are taken out first. Only what is new since the last time is read.
@@ -73,7 +86,7 @@ def ingest_history(ctx: click.Context, file: str | None, shell: str | None, keep
     settings = current_settings({"history.keep_secrets": keep_secrets or None})
     keep = settings.history.keep_secrets
     with open_memory(settings) as memory, progress_on_terminal() as progress:
-        report = memory.ingest_history(file, shell=shell, keep_secrets=keep, progress=progress)
+        report = memory.ingest_history(file, shell=shell, keep_secrets=keep, restore=restore, progress=progress)
     _tell(ctx, report, "commands", as_json)
 
 
@@ -136,12 +149,13 @@ def _tell(ctx: click.Context, report: IngestReport, items: str, as_json: bool, *
             ).lstrip()
         )
     if not as_json:
-        _name_failures(report)
+        name_failures(report)
     if report.failed:
         ctx.exit(1)
 
 
-def _name_failures(report: IngestReport) -> None:
+def name_failures(report: IngestReport) -> None:
+    """Tell on standard error what failed or was skipped, and why."""
     worst_first = sorted(report.failures, key=lambda item: not item.error)
     for item in worst_first[:_MOST_NAMED]:
         note(f"{'failed' if item.error else 'skipped'}: {item.source}: {item.reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,4 +28,18 @@ def open_memory(settings: Settings | None = None) -> Memory:
     settings = settings or current_settings()
     from omnimemory.memory import Memory  # noqa: PLC0415 - keeps `--help` light, and bad settings fail fast
 
+    _tell_choice(settings)
     return Memory(settings.store.path, settings=settings)
+
+
+def _tell_choice(settings: Settings) -> None:
+    """Say once, when a memory is made, which model it takes; it keeps that."""
+    if settings.embedding.model != "auto" or sys.stderr is None or not sys.stderr.isatty():
+        return
+    if (settings.store.path / "catalog.sqlite3").exists():
+        return
+    from omnimemory.model_choice import first_choice  # noqa: PLC0415 - only for a new memory
+
+    model = first_choice(settings)
+    better = " A better one, for new memories: omnimemory models pull minilm" if model == "static" else ""
+    click.echo(f"This is a new memory. It keeps the embedding model it begins with: {model}.{better}", err=True)

@@ -57,7 +57,9 @@ def search(*, query: tuple[str, ...], where: str | None, explain: bool, as_json:
         raise click.UsageError("the query is empty: say what to search for.")
     wanted = _where(where)
     settings = current_settings()
-    if not settings.store.path.exists():  # opening it would make it, also where the path is a slip of the pen
+    from omnimemory.storage.store_folder import store_exists  # noqa: PLC0415 - keeps `--help` light
+
+    if not store_exists(settings.store.path):  # opening it would make it, also where the path is a slip of the pen
         note(f"There is no memory at {settings.store.path}. {EMPTY}")
         return
     with open_memory(settings) as memory:

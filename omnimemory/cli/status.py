@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from omnimemory.cli.opening import open_memory
+from omnimemory.cli.opening import current_settings, open_memory
 from omnimemory.cli.options import examples, json_option
 from omnimemory.cli.output import EMPTY, is_empty, note, print_json, print_record, wants_json
+
+if TYPE_CHECKING:
+    from omnimemory.config import Settings
+    from omnimemory.storage.cache import EmbeddingCache
 
 __all__ = ["cache", "status"]
 
@@ -20,15 +27,42 @@ __all__ = ["cache", "status"]
 )
 @json_option
 def status(as_json: bool) -> None:
-    """Show what the memory holds and where it is."""
-    with open_memory() as memory:
-        state = memory.status()
+    """Show what the memory holds and where it is. One that is not there is not made."""
+    from omnimemory.storage.store_folder import store_exists  # noqa: PLC0415 - keeps `--help` light
+
+    settings = current_settings()
+    if store_exists(settings.store.path):
+        with open_memory(settings) as memory:
+            state = memory.status()
+    else:
+        state = _absent(settings)
     if wants_json(as_json):
         print_json(state)
         return
     print_record(state)
     if is_empty(state):
         note(EMPTY)
+
+
+def _absent(settings: Settings) -> dict[str, Any]:
+    """Return the status of a memory that does not exist yet: that of an empty one, without a model."""
+    from omnimemory.wiring import embedding_service  # noqa: PLC0415 - keeps `--help` light
+
+    service = embedding_service(settings, None)
+    counts = {"sources": 0, "pending": 0}
+    index = {"enabled": settings.index.enabled, "generation": None, "waiting": 0, "open": False, "holder": None}
+    store = {
+        "path": str(settings.store.path),
+        "model": None,
+        "dim": None,
+        "documents": {**counts, "chunks": 0},
+        "commands": {**counts, "commands": 0, "events": 0},
+        "index": index,
+        "bytes": 0,
+    }
+    with closing(service):
+        cached = service.cache.stats() if service.cache else {"enabled": False}
+        return {"store": store, "cache": cached, "scheduler": service.scheduler.status()}
 
 
 @click.group(
@@ -54,8 +88,8 @@ def cache() -> None:
 @json_option
 def stats(as_json: bool) -> None:
     """Show how many vectors the cache holds and how often it was used."""
-    with open_memory() as memory:
-        figures = memory.cache.stats()
+    with _cache() as opened:
+        figures = opened.stats()
     if wants_json(as_json):
         print_json(figures)
     else:
@@ -70,9 +104,19 @@ def stats(as_json: bool) -> None:
 @json_option
 def clear(as_json: bool) -> None:
     """Empty the cache. Memories keep their own vectors; only new work becomes slower."""
-    with open_memory() as memory:
-        removed = memory.cache.clear()
+    with _cache() as opened:
+        removed = opened.clear()
     if wants_json(as_json):
         print_json({"removed": removed})
     else:
         click.echo(f"{removed:,} vectors removed")
+
+
+def _cache() -> EmbeddingCache:
+    from omnimemory.errors import ConfigError  # noqa: PLC0415 - keeps `--help` light
+    from omnimemory.wiring import embedding_cache  # noqa: PLC0415 - as above
+
+    found = embedding_cache(current_settings())
+    if found is None:
+        raise ConfigError("The cache is switched off (cache.enabled = false).")
+    return found

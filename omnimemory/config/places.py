@@ -16,7 +16,7 @@ __all__ = ["Found", "project_file", "read_environment", "read_file", "user_file"
 _MAX_FILE_BYTES = 256 * 1024
 _TABLE_LINE = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
 _KEY_LINE = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
-_NOT_SETTINGS = ("OMNIMEMORY_CONFIG", "OMNIMEMORY_DEBUG")
+_NOT_SETTINGS = ("OMNIMEMORY_CONFIG", "OMNIMEMORY_DEBUG", "OMNIMEMORY_FAULTS")
 
 
 def _variable(key: str) -> str:

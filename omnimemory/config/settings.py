@@ -20,7 +20,10 @@ __all__ = [
     "HistorySettings",
     "IndexSettings",
     "MemorySettings",
+    "ModelSettings",
+    "RedactionSettings",
     "SearchSettings",
+    "ServerSettings",
     "Settings",
     "StoreSettings",
     "by_section",
@@ -59,9 +62,55 @@ class StoreSettings:
 class EmbeddingSettings:
     """How text becomes vectors."""
 
-    model: str = _key("static", "text", "embedding model")
-    dim: int = _key(256, "int", "numbers in a vector", low=1, high=8192)
+    model: str = _key("auto", "text", "embedding model, auto is the store's own, for a new one the best that is here")
+    dim: int | None = _key(None, "int", "numbers in a vector, none is the model's own", low=1, high=8192, optional=True)
+    precision: str | None = _key(
+        None, "text", "how an onnx model computes, none is as measured best", choices=("float32", "int8"), optional=True
+    )
+    threads: int | None = _key(
+        None, "int", "threads of an onnx model, none is all cores", low=1, high=512, optional=True
+    )
     batch_size: int = _key(512, "int", "texts embedded at once", low=1, high=100_000)
+    profiles: tuple[str, ...] = _key((), "list", "own names of vector sizes, such as phone=128")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """Models that were pulled, and the table of those that are known."""
+
+    path: Path = _key(  # noqa: RUF009 - returns a dataclass field
+        lambda: user_folder("data") / "models", "path", "folder of pulled models"
+    )
+    table: Path = _key(  # noqa: RUF009 - returns a dataclass field
+        lambda: user_folder("config") / "models.toml", "path", "your own table of models"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Model servers, for embedding models named ``ollama:...`` and ``openai:...``."""
+
+    ollama_url: str | None = _key(None, "text", "address of Ollama, none is OLLAMA_HOST or this machine", optional=True)
+    openai_url: str | None = _key(None, "text", "address of an OpenAI-compatible server, up to /v1", optional=True)
+    allow_remote: bool = _key(default=False, kind="bool", meaning="send texts to servers on other machines")
+    allow_cloud: bool = _key(default=False, kind="bool", meaning="use models that Ollama runs in its cloud")
+    document_prompt: str | None = _key(None, "words", "put before texts to store, none is what is known", optional=True)
+    query_prompt: str | None = _key(None, "words", "put before questions, none is what is known", optional=True)
+    force_dim: bool = _key(default=False, kind="bool", meaning="cut vectors of models not known to be made for it")
+    max_tokens: int | None = _key(
+        None, "int", "tokens a model reads at once, none is what its server says", low=16, high=1_000_000, optional=True
+    )
+    options: tuple[str, ...] = _key((), "list", "options for Ollama, such as num_ctx=8192")
+    batch_size: int = _key(32, "int", "texts in one request", low=1, high=2048)
+    timeout: float = _key(120.0, "float", "seconds a request may take, at least", low=1, high=86_400)
+    connect_timeout: float = _key(3.0, "float", "seconds until a server takes a connection", low=1, high=3600)
+    tries: int = _key(4, "int", "times a server is asked", low=1, high=100)
+    longest_wait: float = _key(60.0, "float", "most seconds a busy server is waited for", low=0, high=3600)
+    keep_alive: str = _key("30m", "text", "how long Ollama keeps the model after a question")
+    index_keep_alive: str = _key("1m", "text", "how long Ollama keeps the model after texts to store")
+    path: Path = _key(  # noqa: RUF009 - returns a dataclass field
+        lambda: user_folder("data") / "servers", "path", "folder of what is known of servers' models"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +150,15 @@ class HistorySettings:
     """How shell history is read."""
 
     keep_secrets: bool = _key(default=False, kind="bool", meaning="store secrets as they are")
+    session_gap: float = _key(1800.0, "float", "seconds of pause that end a session", low=1, high=604_800)
+
+
+@dataclass(frozen=True, slots=True)
+class RedactionSettings:
+    """A user's own rules of what is a secret; `omnimemory redact --help` tells how they are written."""
+
+    allow: tuple[str, ...] = _key((), "rules", "rules: what is no secret, whatever else says so")
+    deny: tuple[str, ...] = _key((), "rules", "rules: what else is a secret")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +198,13 @@ class Settings:
 
     store: StoreSettings = field(default_factory=StoreSettings)
     embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
+    models: ModelSettings = field(default_factory=ModelSettings)
+    servers: ServerSettings = field(default_factory=ServerSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     chunking: ChunkingSettings = field(default_factory=ChunkingSettings)
     documents: DocumentSettings = field(default_factory=DocumentSettings)
     history: HistorySettings = field(default_factory=HistorySettings)
+    redaction: RedactionSettings = field(default_factory=RedactionSettings)
     index: IndexSettings = field(default_factory=IndexSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)

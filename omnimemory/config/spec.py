@@ -21,7 +21,9 @@ _KINDS = {
     "size": "a number of bytes or a size such as 512MiB",
     "path": "a path",
     "text": "a text that is not empty",
+    "words": "a text",
     "list": "a list of texts",
+    "rules": "a list of texts (in a variable: one a line)",
 }
 
 
@@ -77,8 +79,8 @@ def from_text(text: str, kind: str) -> Any:
             return int(text) if kind == "int" else float(text)
     except ValueError:
         return text
-    if kind == "list":
-        return [item.strip() for item in text.split(",")]
+    if kind in ("list", "rules"):  # an expression may have commas in it
+        return [item.strip() for item in (text.split(",") if kind == "list" else text.splitlines())]
     return _SWITCHES.get(text.strip().lower(), text) if kind == "bool" else text
 
 
@@ -111,5 +113,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "size": parse_size,
     "path": _read_path,
     "text": _read_text,
+    "words": _exactly(str),
     "list": _read_list,
+    "rules": _read_list,
 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import numpy as np
@@ -33,6 +33,7 @@ __all__ = [
     "cosine_similarity",
     "normalise",
     "space_fingerprint",
+    "trained_dims",
     "truncate",
 ]
 
@@ -46,24 +47,35 @@ Vectors = NDArray[np.float32]
 class UnembeddableTextError(InvalidVectorError):
     """Some texts have no vector (blank, or the model knows nothing in them).
 
-    ``indexes`` are their positions in the call, so that a caller can embed the others.
+    ``indexes`` are their positions in the call, so that a caller can embed the others. ``reasons`` say why, where more
+    is known; ``vectors`` (n, dim) are those of the others if they were made, with zero rows for these.
     """
 
-    def __init__(self, message: str, indexes: Sequence[int]) -> None:
+    def __init__(
+        self,
+        message: str,
+        indexes: Sequence[int],
+        *,
+        reasons: Mapping[int, str] | None = None,
+        vectors: Vectors | None = None,
+    ) -> None:
         super().__init__(message)
         self.indexes = tuple(indexes)
+        self.reasons = dict(reasons or {})
+        self.vectors = vectors
 
 
 class ModelFootprint(NamedTuple):
     """The memory a model needs, in bytes.
 
     ``base`` is held while it is loaded; each batch adds ``per_token`` for each token and ``per_item``
-    for each text.
+    for each text. An embedder that works through its texts by parts has at most ``at_once`` tokens in work.
     """
 
     base: int
     per_token: int
     per_item: int
+    at_once: int = 1 << 62
 
 
 @runtime_checkable
@@ -154,6 +166,11 @@ def truncate(vectors: ArrayLike, dim: int, *, dims: Collection[int] = (), force:
         known = ", ".join(map(str, sorted(dims))) or "none"
         raise InvalidVectorError(f"the model was not trained for {dim} dimensions (declared: {known}); force=True cuts")
     return normalise(rows[:, :dim])
+
+
+def trained_dims(embedder: Embedder) -> tuple[int, ...]:
+    """Return the smaller sizes that an embedder says its vectors may be cut to (``dims``); none if it says nothing."""
+    return tuple(getattr(embedder, "dims", ()))
 
 
 def check_vectors(vectors: ArrayLike, n: int, dim: int) -> Vectors:

@@ -7,9 +7,7 @@ are those of ``wordllama.embed(norm=True)``: no special tokens, the mean of all 
 to unit length. The mean is taken by adding row after row, text by text, so a text has the same vector
 bit for bit in every batch, thread and process, whatever linear algebra library numpy uses.
 
-Longer texts are tokenised in pieces of at most 8,192 characters, cut at a space (else at a line end,
-else anywhere), because merging tokens over one very long text takes time and memory out of proportion.
-The tokenizer marks the start of a text as if a space stood there, so a cut at a space changes no token.
+Longer texts are tokenised in pieces of at most 8,192 characters, see ``pieces.py``.
 """
 
 from __future__ import annotations
@@ -18,11 +16,7 @@ import hashlib
 import importlib.util
 import json
 import mmap
-import os
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,11 +33,13 @@ from omnimemory.embedders.base import (
     normalise,
     space_fingerprint,
 )
+from omnimemory.embedders.pieces import PIECE, ROUND, load_tokenizer, quiet_forks, tokenise
 from omnimemory.embedders.short_texts import LONGEST, ShortTextTokenizer
 from omnimemory.errors import EmbedderError
+from omnimemory.forks import ForkLock
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Tokenizer
 
 __all__ = ["STATIC_DIMS", "StaticEmbedder"]
 
@@ -58,8 +54,6 @@ _INSTALL = "Install it with: pip install --force-reinstall 'wordllama>=0.4.0.pos
 
 _VOCABULARY = 32_000
 _FEW_TOKENS = 4_096  # so many are widened to float32 one by one, before the whole table is
-_PIECE = 8_192  # characters tokenised at once
-_ROUND = 250_000  # characters handed to the tokenizer in one call: bounds its memory
 
 
 class _Model:
@@ -71,19 +65,14 @@ class _Model:
         self._file = tokenizer
         self._short: ShortTextTokenizer | None = None
         self._tokenizer: Tokenizer | None = None
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer runtime, loaded when it is first asked for."""
         with self._lock:
             if self._tokenizer is None:
-                from tokenizers import Tokenizer  # noqa: PLC0415 - heavy, and a single question needs none
-
-                self._tokenizer = Tokenizer.from_buffer(self._file)
-                if hasattr(self._tokenizer.model, "_resize_cache"):
-                    # It would keep the tokens of ten thousand whole texts (30 MB), hardly ever tokenised again.
-                    self._tokenizer.model._resize_cache(0)  # noqa: SLF001 - there is no public way
+                self._tokenizer = load_tokenizer(self._file)
                 self._short = None
             return self._tokenizer
 
@@ -94,7 +83,7 @@ class _Model:
             if ids is not None:
                 yield 0, ids
                 return
-        for position, encoding in _tokenise(self.tokenizer, texts):
+        for position, encoding in tokenise(self.tokenizer, texts):
             yield position, encoding.ids
 
     def _short_tokens(self, text: str) -> list[int] | None:
@@ -127,7 +116,7 @@ class StaticEmbedder:
         self._dim = dim
         self._package = package
         self._model: _Model | None = None
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     @property
     def name(self) -> str:
@@ -138,6 +127,11 @@ class StaticEmbedder:
     def dim(self) -> int:
         """Components of a vector: 256, 128 or 64."""
         return self._dim
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The smaller sizes that its vectors may be cut to."""
+        return tuple(size for size in STATIC_DIMS if size < self._dim)
 
     @property
     def max_tokens(self) -> int | None:
@@ -158,7 +152,7 @@ class StaticEmbedder:
             normalisation="l2",
             prompts={"document": "", "query": ""},
             max_tokens=None,
-            piece=_PIECE,
+            piece=PIECE,
         )
 
     @property
@@ -187,7 +181,7 @@ class StaticEmbedder:
         """Return the number of tokens of each text; 0 for an empty one. Loads the model."""
         check_strings(texts)
         counts = [0] * len(texts)
-        for position, encoding in _tokenise(self._load().tokenizer, texts):
+        for position, encoding in tokenise(self._load().tokenizer, texts):
             counts[position] += len(encoding)
         return counts
 
@@ -199,8 +193,8 @@ class StaticEmbedder:
         text of 23 MB), an item its vector and the float64 copies that scale it to unit length.
         """
         row = self._dim * 4
-        file, tokenizer, records = 16_384_096, 24_000_000, _ROUND * 128
-        base = _VOCABULARY * row + file + tokenizer + records + _PIECE * row
+        file, tokenizer, records = 16_384_096, 24_000_000, ROUND * 128
+        base = _VOCABULARY * row + file + tokenizer + records + PIECE * row
         return ModelFootprint(base, per_token=4, per_item=6 * row)
 
     def close(self) -> None:
@@ -214,7 +208,7 @@ class StaticEmbedder:
             return model
         with self._lock:
             if self._model is None:
-                _quiet_forks()
+                quiet_forks()
                 self._model = _read_model(self._package or _installed_package(), self._dim)
             return self._model
 
@@ -228,11 +222,7 @@ def _installed_package() -> Path:
 
 
 def _read_model(package: Path, dim: int) -> _Model:
-    """Read both files at once: reading, hashing and converting the weights leave the interpreter free."""
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        table = reader.submit(_read_table, package / _WEIGHTS, dim)
-        tokenizer = _read_verified(package / _TOKENIZER, _TOKENIZER_SHA256)
-        return _Model(table.result(), tokenizer)
+    return _Model(_read_table(package / _WEIGHTS, dim), _read_verified(package / _TOKENIZER, _TOKENIZER_SHA256))
 
 
 def _read_verified(path: Path, sha256: str) -> bytes:
@@ -264,70 +254,3 @@ def _read_table(path: Path, dim: int) -> NDArray[np.float16]:
     half = np.frombuffer(data, dtype="<f2", count=(stop - start) // 2, offset=8 + header_size + start)
     table: NDArray[np.float16] = half.reshape(tensor["shape"])[:, :dim]
     return table
-
-
-def _tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[tuple[int, Encoding]]:
-    """Yield (position of the text, tokens of one of its pieces), in order."""
-    pieces = [(position, piece) for position, text in enumerate(texts) for piece in _pieces(text)]
-    start = 0
-    while start < len(pieces):
-        stop, characters = start, 0
-        while stop < len(pieces) and characters < _ROUND:
-            characters += len(pieces[stop][1])
-            stop += 1
-        for (position, _), encoding in zip(
-            pieces[start:stop], _encode(tokenizer, [piece for _, piece in pieces[start:stop]]), strict=True
-        ):
-            yield position, encoding
-        start = stop
-
-
-def _encode(tokenizer: Tokenizer, pieces: list[str]) -> list[Encoding]:
-    try:
-        return tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
-    except TypeError:  # a lone surrogate cannot become UTF-8, which the tokenizer wants
-        return tokenizer.encode_batch_fast([_well_formed(piece) for piece in pieces], add_special_tokens=False)
-
-
-def _pieces(text: str) -> list[str]:
-    """Cut a text into pieces of at most ``_PIECE`` characters, at a space where there is one."""
-    pieces: list[str] = []
-    start = 0
-    while len(text) - start > _PIECE:
-        stop = text.rfind(" ", start + 1, start + _PIECE + 1)
-        if stop < 0:
-            stop = text.rfind("\n", start + 1, start + _PIECE + 1)
-        if stop < 0:
-            stop = start + _PIECE
-        pieces.append(text[start:stop])
-        start = stop + (text[stop] == " ")
-    pieces.append(text[start:])
-    return pieces
-
-
-def _well_formed(text: str) -> str:
-    """Join surrogate pairs and put U+FFFD in the place of lone surrogates."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-@cache
-def _quiet_forks() -> None:
-    """Switch the tokenizer to one thread in forked children only.
-
-    Its thread pool does not survive a fork. Left alone it notices, and some releases say so on stderr
-    at every fork; told in time by its environment variable, all of them do the right thing silently.
-    """
-    variable = "TOKENIZERS_PARALLELISM"
-    set_by_us: list[bool] = []
-
-    def before() -> None:
-        if variable not in os.environ:
-            os.environ[variable] = "false"
-            set_by_us.append(True)
-
-    def after_in_parent() -> None:
-        if set_by_us:
-            set_by_us.clear()
-            os.environ.pop(variable, None)
-
-    os.register_at_fork(before=before, after_in_parent=after_in_parent)

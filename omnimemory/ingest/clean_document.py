@@ -10,7 +10,7 @@ from typing import Any
 from omnimemory.records import Document, Heading
 from omnimemory.sources.redaction import Redactor
 
-__all__ = ["clean_document"]
+__all__ = ["clean_document", "clean_value"]
 
 _MARKS = [chr(code) for code in range(0xFDD0, 0xFDF0)]  # noncharacters: no text has a use for them
 
@@ -20,16 +20,19 @@ def clean_document(document: Document, redactor: Redactor) -> tuple[Document, Co
     counts: Counter[str] = Counter()
     found = redactor.document(document.text)
     counts.update(found.counts)
-    metadata = {key: _clean(value, redactor, counts) for key, value in document.metadata.items()}
+    metadata = clean_value(document.metadata, redactor, counts)
     if not counts:
         return document, counts
     headings = _moved(document, found.text, redactor) if found.counts else document.headings
     return replace(document, text=found.text, headings=headings, metadata=metadata), counts
 
 
-def _clean(value: Any, redactor: Redactor, counts: Counter[str]) -> Any:
+def clean_value(value: Any, redactor: Redactor, counts: Counter[str]) -> Any:
+    """Return a text, or the texts in a list or dictionary, without secrets; count the replacements by rule."""
+    if isinstance(value, dict):
+        return {key: clean_value(member, redactor, counts) for key, member in value.items()}
     if isinstance(value, list):
-        return [_clean(member, redactor, counts) for member in value]
+        return [clean_value(member, redactor, counts) for member in value]
     if not isinstance(value, str):
         return value
     found = redactor.document(value)

@@ -11,7 +11,6 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,61 +18,20 @@ from typing import Any
 
 from omnimemory.errors import SourceError
 from omnimemory.ingest.clean_document import clean_document
+from omnimemory.ingest.document_reader import DocumentReader, chunk_id
 from omnimemory.ingest.pipeline import Tally
 from omnimemory.ingest.roots import Root, removable, walk_root
 from omnimemory.records import Document, Failure, Progress
-from omnimemory.sources.chunking import TokenCounter, chunk
-from omnimemory.sources.documents import Found, Limits, SkippedError, read
-from omnimemory.sources.redaction import Redactor
+from omnimemory.sources.documents import Found, SkippedError, read
 from omnimemory.storage.documents import DocumentTable, NewChunk, StoredChunk
 from omnimemory.storage.sources import StoredSource, reopen_source, source_state, sources_below
 from omnimemory.storage.store import Store
+from omnimemory.storage.tombstones import lift_stones
 
 __all__ = ["DocumentReader", "chunk_id", "document_changes"]
 
-READER_VERSION = 1
-"""Raise it when chunks of the same file come out differently, so that files are read again."""
-
 _TICK_NS = 50_000_000
 _COARSE_TICK_NS = 2_000_000_000
-
-
-def chunk_id(uri: str, text: str, occurrence: int) -> str:
-    """Return a chunk's public id: stable when its lines move, different for equal texts of one source."""
-    return hashlib.blake2b(f"{uri}\0{occurrence}\0{text}".encode(), digest_size=16).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentReader:
-    """How files become chunks: limits of the walk, the redactor, and the chunker's settings.
-
-    ``own`` names folders that hold no documents, because they are the memory's own.
-    """
-
-    limits: Limits
-    redactor: Redactor
-    count_tokens: TokenCounter
-    size: int
-    overlap: int
-    own: tuple[str, ...] = ()
-
-    @property
-    def signature(self) -> list[int | bool]:
-        """What, besides its bytes, decides how a file is cut."""
-        return [READER_VERSION, self.size, self.overlap, self.redactor.enabled]
-
-    def chunks(self, document: Document) -> list[NewChunk]:
-        """Cut a document (redacted already) into chunks with their ids."""
-        seen: Counter[str] = Counter()
-        cut = []
-        for piece in chunk(document, self.count_tokens, size=self.size, overlap=self.overlap):
-            heading = str(piece.metadata.get("heading", ""))
-            extra = {key: value for key, value in piece.metadata.items() if key != "heading"}
-            public = chunk_id(document.uri, piece.text, seen[piece.text])
-            seen[piece.text] += 1
-            metadata = {**document.metadata, **extra, "format": document.format}
-            cut.append(NewChunk(public, piece.text, piece.start, piece.end, heading, metadata))
-        return cut
 
 
 @dataclass(slots=True)
@@ -81,7 +39,7 @@ class FileChange:
     """A part of what changed in one file: new chunks, and with the last part everything else.
 
     ``before`` is what the source remembered when the file was compared with it; ``state``, with the last
-    part only, what it is to remember from now on.
+    part only, what it is to remember from now on; ``lifted`` the tombstones of what comes back with it.
     """
 
     table: DocumentTable
@@ -92,6 +50,7 @@ class FileChange:
     stale: Sequence[int] = ()
     kept: Sequence[tuple[StoredChunk, NewChunk]] = ()
     state: dict[str, Any] | None = None
+    lifted: frozenset[bytes] = frozenset()
 
     @property
     def texts(self) -> Sequence[str]:
@@ -114,6 +73,7 @@ class FileChange:
         moved = self.table.move(sql, self.kept)
         self.table.delete(sql, self.stale)
         self.table.finish_source(sql, source, self.state)
+        lift_stones(sql, self.lifted)
         self.tally.updated += moved
         self.tally.unchanged += len(self.kept) - moved
         self.tally.deleted += len(self.stale)
@@ -211,6 +171,8 @@ class _FileReading:
     def changes(self) -> Iterator[FileChange]:
         """Yield what has to change for this file: nothing when its size and times are what they were."""
         self.tally.sources += 1
+        if self._is_forgotten():
+            return
         file, state = self.file, self._complete_state()
         if state and state.get("stat") == _stat(file):
             self.tally.unchanged += int(state["chunks"])
@@ -224,6 +186,7 @@ class _FileReading:
         now["root"] = self.root.uri
         if state and state.get("digest") == digest:
             self.tally.unchanged += int(state["chunks"])
+            now["forgotten"] = state.get("forgotten", False)
             yield self._change(state={**now, "chunks": state["chunks"]})
             return
         yield from self._chunk_changes(self.reader.chunks(document), now)
@@ -232,7 +195,19 @@ class _FileReading:
         """Return what the source remembers, if it was read to its end and in the same way."""
         if self.stored is None or not self.stored.complete or self.stored.state.get("how") != self.reader.signature:
             return None
+        if self.reader.restore and self.stored.state.get("forgotten"):
+            return None
         return self.stored.state
+
+    def _is_forgotten(self) -> bool:
+        stone = self.reader.forgotten.source("file", self.file.uri)
+        if stone not in self.reader.forgotten.hashes or self.reader.restore:
+            return False
+        self._leave_out("it was forgotten")
+        return True
+
+    def _leave_out(self, what: str) -> None:
+        self.tally.failures.append(Failure(self.file.uri, f"{what}; to bring it back: --restore", error=False))
 
     def _document(self) -> Document | None:
         """Read the file and take out its secrets; ``None``, and a line in the report, if that is not possible."""
@@ -251,6 +226,7 @@ class _FileReading:
 
     def _chunk_changes(self, chunks: list[NewChunk], state: dict[str, Any]) -> Iterator[FileChange]:
         old = self.table.stored(self.stored.id) if self.stored else {}
+        chunks, state, lifted = self._remembered(chunks, state)
         wanted = {piece.id for piece in chunks}
         new = [piece for piece in chunks if piece.id not in old]
         while len(new) > self.part:
@@ -261,7 +237,21 @@ class _FileReading:
             stale=[piece.row for public, piece in old.items() if public not in wanted],
             kept=[(old[piece.id], piece) for piece in chunks if piece.id in old],
             state={**state, "chunks": len(chunks)},
+            lifted=lifted,
         )
+
+    def _remembered(
+        self, chunks: list[NewChunk], state: dict[str, Any]
+    ) -> tuple[list[NewChunk], dict[str, Any], frozenset[bytes]]:
+        """Leave out the chunks that were forgotten, or say which tombstones are lifted to bring them back."""
+        forgotten, uri = self.reader.forgotten, self.file.uri
+        stones = [forgotten.of_chunk(uri, piece.text) for piece in chunks]
+        if self.reader.restore:
+            return chunks, state, frozenset().union({forgotten.source("file", uri)}, *stones) & forgotten.hashes
+        left = [piece for piece, found in zip(chunks, stones, strict=True) if not found]
+        if len(left) < len(chunks):
+            self._leave_out(f"{len(chunks) - len(left)} of {len(chunks)} parts were forgotten and are left out")
+        return left, {**state, "forgotten": len(left) < len(chunks)}, frozenset()
 
     def _change(self, **parts: Any) -> FileChange:
         before = self.stored.state if self.stored else {}

@@ -10,7 +10,7 @@ import hashlib
 import sqlite3
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from omnimemory.sources.history import Entries, HistoryRead, align
 from omnimemory.storage.commands import CommandTable
 from omnimemory.storage.documents import DocumentTable
 from omnimemory.storage.sources import source_state
+from omnimemory.storage.tombstones import lift_stones
 
 __all__ = ["CleanEvents", "NewEvents", "stamped_key"]
 
@@ -42,17 +43,18 @@ def _digest(identity: str) -> bytes:
 class CleanEvents:
     """The events of a reading with their secrets taken out; each pass over them makes them anew.
 
-    ``clean`` tells what each command became; ``None``: it is left out.
+    ``clean`` tells what each command became; ``None``: it is left out. So are the positions in ``forgotten``.
     """
 
     entries: Entries
     first_position: int
-    clean: dict[str, str | None]
+    clean: dict[str, str | None] = field(default_factory=dict)
+    forgotten: set[int] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[tuple[int, Event]]:
         """Yield (position, event)."""
         for position, entry in enumerate(self.entries, self.first_position):
-            text = self.clean[entry.event.command]
+            text = None if position in self.forgotten else self.clean[entry.event.command]
             if text == entry.event.command:
                 yield position, entry.event
             elif text is not None:
@@ -70,7 +72,7 @@ class NewEvents:
     ``before`` is what the source remembered when the history was read; ``misread`` the shell whose history
     the very same bytes were taken for then; ``added`` how many commands this run brought into the store.
     ``secrets`` says that commands of this history may be stored with theirs, ``died`` that an earlier run may
-    have left commands without events.
+    have left commands without events; ``lifted`` are the tombstones of what comes back, ``None``: nothing does.
     """
 
     table: CommandTable
@@ -84,6 +86,7 @@ class NewEvents:
     died: bool
     added: int
     tally: Tally
+    lifted: frozenset[bytes] | None = None
     texts: Sequence[str] = ()
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:  # noqa: ARG002 - Change's signature
@@ -91,6 +94,7 @@ class NewEvents:
         source = self.documents.ensure_source(sql, self.uri, "history")
         if source_state(sql, source) != self.before:
             return []  # another process read the same history meanwhile: the next run starts from its cursor
+        lift_stones(sql, self.lifted or ())
         state = {"base": 0, "commands": 0, **self.before, **self.reading.cursor.to_json(), "secrets": self.secrets}
         if not self.reading.unchanged:
             if self.reading.rewritten:
@@ -98,6 +102,8 @@ class NewEvents:
                 state["base"] = 1 + _one(sql, query, source)
             grown, state["open"] = self._write_events(sql, source, state["base"])
             state["commands"] += grown
+        if self.events.forgotten or self.lifted is not None:
+            state["forgotten"] = bool(self.events.forgotten)
         if self.died:
             self.table.forget_unused(sql, self.table.unused(sql))
         self.documents.finish_source(sql, source, state)
@@ -252,7 +258,8 @@ def _without_events(sql: sqlite3.Connection, source: int, rows: Iterable[int]) -
     listed = list(rows)
     if not _one(sql, "SELECT EXISTS (SELECT 1 FROM events WHERE source_id = ?)", source):
         return len(listed)
-    query = "SELECT EXISTS (SELECT 1 FROM events WHERE command_row = ? AND source_id = ?)"
+    # The sign keeps SQLite from walking through the whole source for each command.
+    query = "SELECT EXISTS (SELECT 1 FROM events WHERE command_row = ? AND +source_id = ?)"
     return sum(1 for row in listed if not _one(sql, query, row, source))
 
 

@@ -7,7 +7,9 @@ history was read follow in one last commit. A run that dies before it is repeate
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -25,8 +27,12 @@ from omnimemory.storage.commands import CommandTable
 from omnimemory.storage.documents import DocumentTable
 from omnimemory.storage.sources import reopen_source, sources_below
 from omnimemory.storage.store import Store
+from omnimemory.storage.tombstones import read_tombstones
 
 __all__ = ["history_changes"]
+
+# Such a line names what was to go.
+_FORGETS = re.compile(r"\bomnimemory\b[^|;&\n]*\sforget\b")
 
 
 @dataclass(slots=True)
@@ -55,15 +61,17 @@ def history_changes(
     tally: Tally,
     *,
     part: int,
+    restore: bool,
     progress: Callable[[Progress], None],
 ) -> Iterator[NewCommands | NewEvents | ScrubbedEvents]:
-    """Yield what has to change so that the store holds every event of a history.
+    """Yield what has to change so that the store holds every event of a history but those that were forgotten.
 
+    With ``restore`` these come back as well.
     Raises :class:`SourceError` when there is no such history, it cannot be read or is none.
     """
     path, found_shell = locate(target, shell, Path.home(), os.environ)
     tally.sources += 1
-    history = _History(store, path, redactor, tally, part, progress)
+    history = _History(store, path, redactor, tally, part, progress, restore=restore)
     yield from history.scrubbed()
     yield from history.changes(found_shell)
 
@@ -79,6 +87,8 @@ class _History:
         tally: Tally,
         part: int,
         progress: Callable[[Progress], None],
+        *,
+        restore: bool,
     ) -> None:
         self._store = store
         self._path = path
@@ -90,6 +100,8 @@ class _History:
         stored = sources_below(store.catalog, self._uri, "history").get(self._uri)
         self._before: dict[str, Any] = stored.state if stored else {}
         self._died = stored is not None and not stored.complete
+        self._forgotten = read_tombstones(store.catalog)
+        self._restore = restore
 
     def scrubbed(self) -> Iterator[NewCommands | ScrubbedEvents]:
         """Yield what takes secrets out that an earlier run was asked to keep."""
@@ -102,19 +114,29 @@ class _History:
 
     def changes(self, shell: str | None) -> Iterator[NewCommands | NewEvents]:
         """Yield what is new in the file."""
-        cursor = Cursor.from_json(self._before)
+        source = self._forgotten.source("history", self._uri)
+        if source in self._forgotten.hashes and not self._restore:
+            self._left_out(1, "history was forgotten; to bring it back: --restore")
+            return
+        again = self._restore and self._before.get("forgotten")
+        cursor = None if again else Cursor.from_json(self._before)
         reading = read_history(self._path, shell=shell, cursor=cursor, key=self._store.catalog.key)
         if self._before and cursor is None:  # a cursor of another version: positions tell nothing
             reading = replace(reading, rewritten=True)
         if reading.oversize:
             self._left_out(reading.oversize, f"commands longer than {MAX_COMMAND_BYTES:,} bytes were left out")
+        if reading.unreadable:
+            self._left_out(reading.unreadable, "lines that are no commands were left out")
         keeps = bool(self._before.get("secrets")) or not self._redactor.enabled
         if reading.unchanged and cursor == reading.cursor and not self._died and keeps == self._before.get("secrets"):
             self._tally.unchanged += int(self._before.get("commands", 0))
             return
         self._say_what_stays()
-        events = CleanEvents(reading.entries, reading.first_position, {})
-        new = yield from self._new_commands(self._redacted(events), len(reading.entries.commands()))
+        events = CleanEvents(reading.entries, reading.first_position)
+        texts, lifted = self._redacted(events), None
+        if self._forgotten:
+            texts, lifted = self._remembered(events, texts)
+        new = yield from self._new_commands(texts, len(reading.entries.commands()))
         yield NewEvents(
             self._store.commands,
             self._store.documents,
@@ -127,6 +149,7 @@ class _History:
             died=self._died,
             added=new,
             tally=self._tally,
+            lifted=lifted,
         )
 
     def _new_commands(self, texts: Iterable[str], total: int) -> Generator[NewCommands, None, int]:
@@ -146,16 +169,45 @@ class _History:
 
     def _redacted(self, events: CleanEvents) -> Iterator[str]:
         """Yield each distinct command without its secrets, and note in ``events`` what it became."""
+        telling: set[str] = set()
         for text in events.entries.commands():
             found = self._redactor.command(text)
             self._tally.redactions.update(found.counts)
-            clean = None if found.skip or not found.text.strip() else found.text
+            if _FORGETS.search(text):
+                telling.add(text)
+            clean = None if found.skip or text in telling or not found.text.strip() else found.text
             events.clean[text] = clean
             if clean is not None:
                 yield clean
         left_out = len(events.entries) - sum(1 for _ in events)
-        if left_out:
-            self._left_out(left_out, "commands that began with a space were left out, as the shell was asked to")
+        told = sum(1 for entry in events.entries if entry.event.command in telling) if telling else 0
+        if told:
+            self._left_out(told, "commands that say what this memory is to forget were left out")
+        if left_out > told:
+            self._left_out(left_out - told, "commands that began with a space were left out, as the shell was asked to")
+
+    def _remembered(self, events: CleanEvents, texts: Iterator[str]) -> tuple[Iterator[str], frozenset[bytes] | None]:
+        """Leave out what was forgotten; return the commands that are left.
+
+        Or, where it is to come back, return which tombstones are lifted for that.
+        """
+        deque(texts, maxlen=0)  # what each command becomes is noted in ``events``
+        stones = {self._forgotten.source("history", self._uri)} & self._forgotten.hashes
+        for position, event in events:
+            found = self._forgotten.of_event(self._uri, event.timestamp, event.command)
+            stones |= found
+            if found and not self._restore:
+                events.forgotten.add(position)
+        if self._restore:
+            return iter(events.commands()), frozenset(stones)
+        left = {event.command for _, event in events}
+        for text, clean in events.clean.items():
+            events.clean[text] = clean if clean in left else None
+        if events.forgotten:
+            self._left_out(
+                len(events.forgotten), "commands were forgotten and are left out; to bring them back: --restore"
+            )
+        return iter(events.commands()), None
 
     def _left_out(self, count: int, why: str) -> None:
         self._tally.failures.append(Failure(self._uri, f"{count:,} {why}", error=False))

@@ -16,7 +16,7 @@ from omnimemory.storage.documents import DocumentTable, NewChunk
 from omnimemory.storage.items import ItemTable
 from omnimemory.storage.store import Store
 
-__all__ = ["clean_metadata", "note_changes"]
+__all__ = ["clean_metadata", "derived_id", "note_changes"]
 
 SOURCE = "notes"
 _PART = 512
@@ -91,7 +91,7 @@ def _note(redactor: Redactor, number: int, text: Any, name: Any, metadata: Mappi
     clean = redactor.document(_well_formed(text)).text
     kept = {key: _redacted(value, redactor) for key, value in clean_metadata(metadata).items()}
     if name is None:
-        name = _derived_id(clean, kept)
+        name = derived_id(clean, kept)
     if not isinstance(name, str) or not name.strip() or name != _well_formed(name):
         raise ConfigError(f"The id of text {number} is {name!r}: an id is a text that is not empty.")
     return NewChunk(name, clean, 0, len(clean), "", kept)
@@ -130,7 +130,8 @@ def _same(store: Store, notes: Sequence[NewChunk]) -> set[str]:
     }
 
 
-def _derived_id(text: str, metadata: Mapping[str, Any]) -> str:
+def derived_id(text: str, metadata: Mapping[str, Any]) -> str:
+    """Return the id of a note that was given none."""
     content = json.dumps([text, metadata], ensure_ascii=False, sort_keys=True)
     return hashlib.blake2b(f"note\0{content}".encode(), digest_size=16).hexdigest()
 

@@ -10,18 +10,30 @@ import contextlib
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from omnimemory.embedding_service import Embedded, EmbeddingService
 from omnimemory.errors import MemoryBudgetError
 from omnimemory.records import Failure, IngestReport, Progress
+from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.items import ItemTable
+from omnimemory.storage.room import catalog_room, require_room
 from omnimemory.storage.store import Store
+from omnimemory.storage.tombstones import forgets
 from omnimemory.storage.vectors import insert_vectors
 
-__all__ = ["Change", "Tally", "embed_pending", "ignore_progress", "rehearse", "run"]
+__all__ = [
+    "Change",
+    "ForgottenMeanwhileError",
+    "Tally",
+    "embed_pending",
+    "ignore_progress",
+    "rehearse",
+    "run",
+    "run_batch",
+]
 
 PENDING_BATCH = 1000
 
@@ -38,12 +50,16 @@ class Change(Protocol):
         """The texts of the new items; empty when only book-keeping changed."""
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:
-        """Write the new items (and whatever else changed) and return their rows, in order of ``texts``."""
+        """Write the new items (and whatever else changed) and return their rows, in order of ``texts``, or none."""
 
 
 @dataclass
 class Tally:
-    """Counts that grow while an ingest runs; :meth:`report` freezes them."""
+    """Counts that grow while an ingest runs; :meth:`report` freezes them.
+
+    ``forgets`` is how often something had been forgotten when the run began: what it read may be forgotten now, so it
+    commits nothing after the next time. ``None`` is for what is stored on request.
+    """
 
     added: int = 0
     updated: int = 0
@@ -58,6 +74,7 @@ class Tally:
     redactions: Counter[str] = field(default_factory=Counter)
     degraded: str | None = None
     model_is_down: bool = False
+    forgets: int | None = None
     failures: list[Failure] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -101,13 +118,43 @@ def run(
     Without ``drain`` the index gets them later: with the next larger batch, ingest or close.
     """
     for batch in _batches(changes, embeddings.batch_size):
-        _commit(store, batch, _embed(embeddings, [text for change in batch for text in change.texts], tally), tally)
-        store.committed()
+        try:
+            run_batch(store, embeddings, batch, tally)
+        except ForgottenMeanwhileError as error:
+            tally.failures.append(Failure(str(store.path), str(error)))
+            break
     if not drain:
         return
     reason = _drain(store, progress)
     if reason:
         tally.degraded = tally.degraded or f"the index was not updated: {reason}"
+
+
+def run_batch(store: Store, embeddings: EmbeddingService, batch: Sequence[Change], tally: Tally) -> None:
+    """Embed the texts of some changes and commit all of them at once."""
+    texts = [text for change in batch for text in change.texts]
+    _require_room(store, embeddings, texts)
+    found = _embed(embeddings, texts, tally, _masked(store, ((change.table, change.texts) for change in batch)))
+    try:
+        _commit(store, batch, found, tally)
+    except ForgottenMeanwhileError:
+        _take_from_cache(embeddings, texts)  # some of them may be what was forgotten
+        raise
+    store.committed()
+
+
+class ForgottenMeanwhileError(Exception):
+    """Something was forgotten after this run had begun to read."""
+
+
+def _take_from_cache(embeddings: EmbeddingService, texts: Sequence[str]) -> None:
+    if embeddings.cache is not None:
+        embeddings.cache.delete_many(embeddings.embedder.fingerprint, "document", embeddings.dim, texts)
+
+
+def _require_room(store: Store, embeddings: EmbeddingService, texts: Sequence[str]) -> None:
+    needed = catalog_room(len(texts), embeddings.dim, sum(map(len, texts)))
+    require_room(store.path, needed, f"the next {len(texts):,} texts")
 
 
 def _drain(store: Store, progress: Callable[[Progress], None]) -> str | None:
@@ -146,7 +193,9 @@ def embed_pending(store: Store, embeddings: EmbeddingService, tally: Tally) -> N
         last = 0
         while waiting := table.pending(PENDING_BATCH, last):
             rows = [row for row, _ in waiting]
-            found = _embed(embeddings, [text for _, text in waiting], tally)
+            _require_room(store, embeddings, [text for _, text in waiting])
+            texts = [text for _, text in waiting]
+            found = _embed(embeddings, texts, tally, _masked(store, [(table, texts)]))
             if found is None:
                 return
             with store.catalog.transaction() as sql:
@@ -154,6 +203,9 @@ def embed_pending(store: Store, embeddings: EmbeddingService, tally: Tally) -> N
                 there = {row for row, _ in table.pending(PENDING_BATCH, last)}
                 table.settle(sql, rows)
                 _store_vectors(sql, table, rows, found, there)
+            gone = [text for row, text in waiting if row not in there]
+            if gone:
+                _take_from_cache(embeddings, gone)
             last = rows[-1]
             store.committed()
 
@@ -171,10 +223,17 @@ def _batches(changes: Iterable[Change], size: int) -> Iterator[list[Change]]:
         yield batch
 
 
-def _embed(embeddings: EmbeddingService, texts: list[str], tally: Tally) -> Embedded | None:
+def _masked(store: Store, parts: Iterable[tuple[ItemTable, Sequence[str]]]) -> dict[str, str]:
+    """Return the commands that the model is to see in another form: with what may be a secret masked."""
+    redactor = Redactor()
+    texts = (text for table, part in parts if table.collection.id == store.commands.collection.id for text in part)
+    return {text: shown for text in texts if (shown := redactor.embeddable(text)) != text}
+
+
+def _embed(embeddings: EmbeddingService, texts: list[str], tally: Tally, shown: Mapping[str, str]) -> Embedded | None:
     if tally.model_is_down:  # asking again for every batch would only wait for each refusal
         return None
-    found = embeddings.resolve(texts, "document", stored=True)
+    found = embeddings.resolve(texts, "document", stored=True, shown=shown)
     if found.error is not None:
         tally.degraded = str(found.error)
         tally.model_is_down = not isinstance(found.error, MemoryBudgetError)
@@ -183,8 +242,12 @@ def _embed(embeddings: EmbeddingService, texts: list[str], tally: Tally) -> Embe
     return found
 
 
-def _commit(store: Store, batch: list[Change], found: Embedded | None, tally: Tally) -> None:
+def _commit(store: Store, batch: Sequence[Change], found: Embedded | None, tally: Tally) -> None:
     with store.catalog.transaction() as sql:
+        if tally.forgets not in (None, forgets(sql)):
+            raise ForgottenMeanwhileError(
+                "something was forgotten while this ran, so the rest of what had been read was not stored: run it again"
+            )
         start = 0
         for change in batch:
             rows = change.write(sql, pending=found is None)
@@ -194,7 +257,7 @@ def _commit(store: Store, batch: list[Change], found: Embedded | None, tally: Ta
                 tally.pending += len(part.left)
             else:
                 tally.pending += len(rows)
-            start += len(rows)
+            start += len(change.texts)
 
 
 def _part(found: Embedded, start: int, stop: int) -> Embedded:

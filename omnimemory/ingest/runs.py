@@ -18,6 +18,8 @@ from omnimemory.records import IngestReport, Progress
 from omnimemory.sources.documents import Limits
 from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.store import Store
+from omnimemory.storage.tombstones import forgets, read_tombstones
+from omnimemory.wiring import redactor_of
 
 __all__ = ["add_notes", "ingest_documents", "ingest_history"]
 
@@ -34,16 +36,17 @@ def ingest_documents(
     prune: bool,
     prune_all: bool,
     dry_run: bool,
+    restore: bool,
 ) -> IngestReport:
     """See :meth:`omnimemory.memory.Memory.ingest`."""
     roots = root_paths(paths)
     if not roots:
         raise ConfigError("ingest() needs at least one file or folder.")
-    tally, show = Tally(), progress or ignore_progress
+    tally, show = Tally(forgets=forgets(store.catalog)), progress or ignore_progress
     changes = document_changes(
         store,
         roots,
-        _document_reader(embeddings, settings),
+        _document_reader(store, embeddings, settings, restore=restore),
         tally,
         part=embeddings.batch_size,
         prune=prune,
@@ -58,8 +61,12 @@ def ingest_documents(
     return tally.report()
 
 
-def _document_reader(embeddings: EmbeddingService, settings: Settings) -> DocumentReader:
+def _document_reader(
+    store: Store, embeddings: EmbeddingService, settings: Settings, *, restore: bool
+) -> DocumentReader:
     documents = settings.documents
+    # A chunk that the model reads in two windows would have the mean of two meanings.
+    size = max(16, min(settings.chunking.size, getattr(embeddings.embedder, "window", settings.chunking.size)))
     return DocumentReader(
         limits=Limits(
             max_bytes=documents.max_bytes,
@@ -69,11 +76,13 @@ def _document_reader(embeddings: EmbeddingService, settings: Settings) -> Docume
             include=documents.include,
             exclude=documents.exclude,
         ),
-        redactor=Redactor(),
+        redactor=redactor_of(settings),
         count_tokens=embeddings.embedder.count_tokens,
-        size=settings.chunking.size,
-        overlap=settings.chunking.overlap,
+        size=size,
+        overlap=min(settings.chunking.overlap, (size - 1) // 2),
         own=(path_uri(settings.store.path), path_uri(settings.cache.path)),
+        forgotten=read_tombstones(store.catalog),
+        restore=restore,
     )
 
 
@@ -83,13 +92,15 @@ def ingest_history(
     target: str | Path | None,
     *,
     shell: str | None,
-    keep_secrets: bool,
+    redactor: Redactor,
+    restore: bool,
     progress: ProgressCallback | None,
 ) -> IngestReport:
     """See :meth:`omnimemory.memory.Memory.ingest_history`."""
-    tally, show = Tally(), progress or ignore_progress
-    redactor = Redactor(enabled=not keep_secrets)
-    changes = history_changes(store, target, shell, redactor, tally, part=embeddings.batch_size, progress=show)
+    tally, show = Tally(forgets=forgets(store.catalog)), progress or ignore_progress
+    changes = history_changes(
+        store, target, shell, redactor, tally, part=embeddings.batch_size, restore=restore, progress=show
+    )
     embed_pending(store, embeddings, tally)
     run(store, embeddings, changes, tally, progress=show)
     return tally.report()
@@ -101,10 +112,11 @@ def add_notes(
     texts: str | Sequence[str],
     ids: str | Sequence[str] | None,
     metadatas: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
+    redactor: Redactor,
 ) -> list[str]:
     """See :meth:`omnimemory.memory.Memory.add`."""
     tally = Tally()
-    changes, public = note_changes(store, Redactor(), texts, ids, metadatas)
+    changes, public = note_changes(store, redactor, texts, ids, metadatas)
     embed_pending(store, embeddings, tally)
     run(store, embeddings, changes, tally, drain=False)
     return public

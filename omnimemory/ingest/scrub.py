@@ -19,7 +19,7 @@ from omnimemory.storage.commands import CommandTable
 from omnimemory.storage.documents import DocumentTable
 from omnimemory.storage.sources import source_state
 
-__all__ = ["ScrubbedEvents", "commands_with_secrets"]
+__all__ = ["ScrubbedEvents", "commands_with_secrets", "give_events"]
 
 
 def commands_with_secrets(catalog: Catalog, uri: str, redactor: Redactor, tally: Tally) -> dict[int, str | None]:
@@ -58,24 +58,33 @@ class ScrubbedEvents:
             return []
         texts = list({text: None for text in self.clean.values() if text is not None})
         rows = dict(zip(texts, self.table.add(sql, texts, pending=True), strict=True))  # they are there: one is given
+        opened = self.before.get("open")
         for row, text in self.clean.items():
             if text is not None:
-                _give_events(sql, source, row, rows[text], text)
+                opened = give_events(sql, source, row, rows[text], text).get(opened, opened)
             # What is left came by another copy of the history, or was not to be kept at all.
-            sql.execute("DELETE FROM events WHERE source_id = ? AND command_row = ?", (source, row))
+            sql.execute("DELETE FROM events WHERE +source_id = ? AND command_row = ?", (source, row))
         self.table.forget_unused(sql, self.clean)
-        self.documents.finish_source(sql, source, {**self.before, "secrets": False})
+        self.documents.finish_source(sql, source, {**self.before, "secrets": False, "open": opened})
         self.tally.updated += len(self.clean)
         return []
 
 
-def _give_events(sql: sqlite3.Connection, source: int, row: int, target: int, text: str) -> None:
-    of_command = "FROM events WHERE source_id = ? AND command_row = ?"
+def give_events(sql: sqlite3.Connection, source: int, row: int, target: int, text: str) -> dict[str | None, str]:
+    """Give the events of a command in one source to the command ``target``, which reads ``text``.
+
+    Return the new keys by the old ones, as hexadecimal digits. An event that is there already stays where it was.
+    """
+    of_command = "FROM events WHERE +source_id = ? AND command_row = ?"  # the sign: by the command, not the source
     stamps = sql.execute(f"SELECT timestamp {of_command}", (source, target))
     taken = Counter(stamp for (stamp,) in stamps)
+    moved: dict[str | None, str] = {}
     for number, stamp, key in sql.execute(
         f"SELECT id, timestamp, key {of_command} ORDER BY position", (source, row)
     ).fetchall():
+        new = key
         if stamp is not None:
-            key, taken[stamp] = stamped_key(stamp, text, taken[stamp]), taken[stamp] + 1  # noqa: PLW2901 - a new one
-        sql.execute("UPDATE OR IGNORE events SET command_row = ?, key = ? WHERE id = ?", (target, key, number))
+            new, taken[stamp] = stamped_key(stamp, text, taken[stamp]), taken[stamp] + 1
+        sql.execute("UPDATE OR IGNORE events SET command_row = ?, key = ? WHERE id = ?", (target, new, number))
+        moved[key.hex()] = new.hex()
+    return moved

@@ -41,7 +41,8 @@ class Request:
     """What a batch asks for; sizes in bytes.
 
     ``base`` is what the model itself still needs (0 once it is loaded), ``per_item`` what each text needs at
-    most (activations and result), ``growth_per_item`` what the index will grow by per text.
+    most (activations and result), ``growth_per_item`` what the index will grow by per text, ``per_batch`` what is
+    needed however few texts there are.
     """
 
     model: str
@@ -49,16 +50,17 @@ class Request:
     base: int
     per_item: int
     growth_per_item: int = 0
+    per_batch: int = 0
 
     def __post_init__(self) -> None:
         if self.items < 1:
             raise ValueError(f"a batch needs at least one text, not {self.items}: do not ask for an empty one")
-        if min(self.base, self.per_item, self.growth_per_item) < 0:
+        if min(self.base, self.per_item, self.growth_per_item, self.per_batch) < 0:
             raise ValueError(f"sizes are bytes and cannot be negative: {self}")
 
     def need(self, items: int) -> int:
         """Return the bytes that ``items`` texts of this batch need."""
-        return self.base + items * (self.per_item + self.growth_per_item)
+        return self.base + self.per_batch + items * (self.per_item + self.growth_per_item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,8 @@ class Footprint:
 
     def request(self, model: str, items: int, tokens: int, *, loaded: bool, growth_per_item: int = 0) -> Request:
         """Return the request for a batch of ``items`` texts padded to ``tokens`` tokens."""
-        base = self.per_batch + (0 if loaded else self.base)
-        return Request(model, items, base, self.item_bytes(tokens), growth_per_item)
+        base = 0 if loaded else self.base
+        return Request(model, items, base, self.item_bytes(tokens), growth_per_item, self.per_batch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ __all__ = ["TokenCounter", "chunk"]
 _GAP = 200  # so many blanks between two units end a chunk, because tokenizers count blanks too
 _LINE_END = re.compile(r"\n\s*")
 _BLANKS = re.compile(r"\s+")
+_DEEPEST = 12  # headings in a path: source code can be nested thousands deep, and every chunk tells its path
 
 
 def chunk(document: Document, count_tokens: TokenCounter, *, size: int = 256, overlap: int = 32) -> list[Chunk]:
@@ -230,5 +231,5 @@ def _paths(headings: Sequence[Heading], pieces: Sequence[_Piece]) -> list[str]:
                 stack.pop()
             stack.append(headings[position])
             position += 1
-        paths.append(" > ".join(heading.title for heading in stack))
+        paths.append(" > ".join(heading.title for heading in stack[-_DEEPEST:]))
     return paths

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnimemory.errors import SourceError
+from omnimemory.faults import reach
 from omnimemory.records import Document, Failure
 from omnimemory.sources.formats import parse, unread_kind
 from omnimemory.sources.formats.decoding import SkippedError
@@ -26,6 +27,7 @@ __all__ = ["Found", "Limits", "SkippedError", "read", "walk"]
 
 _MIB = 1024 * 1024
 _PIECE = _MIB // 4
+_MOST_RULES = 10_000  # each file is compared with each of them
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO (named pipe)"),
     (stat.S_ISSOCK, "a socket"),
@@ -94,7 +96,14 @@ def read(found: Found, limits: Limits) -> Document:
     :class:`~omnimemory.errors.SourceError` when it cannot be read, is damaged, or changed twice while it was read.
     """
     data = _at_rest(found.path, limits.max_bytes, _fill)
-    return parse(found.uri, data, max_bytes=limits.max_bytes)
+    try:
+        return parse(found.uri, data, max_bytes=limits.max_bytes)
+    except SourceError:
+        raise
+    except MemoryError:
+        raise SourceError("reading it takes more memory than there is; exclude it") from None
+    except Exception as error:  # one file, however broken, must not end the run
+        raise SourceError(f"its reader failed ({type(error).__name__}); exclude it, and please report this") from error
 
 
 def _uri(path: str) -> str:
@@ -239,7 +248,12 @@ class _Walk:
         except SourceError as error:
             self._troubles.append(Failure(_uri(str(path)), f"its rules are not applied: {error}"))
             return ()
-        return tuple(os.fsdecode(data).splitlines())
+        lines = tuple(os.fsdecode(data).splitlines())
+        if len(lines) > _MOST_RULES:
+            reason = f"its rules are not applied: {len(lines):,} lines, {_MOST_RULES:,} are the most; shorten it"
+            self._troubles.append(Failure(_uri(str(path)), reason))
+            return ()
+        return lines
 
 
 def _at_rest(path: Path, limit: int, fill: Callable[[int, int], bytes]) -> bytes:
@@ -258,6 +272,7 @@ def _contents(path: Path, limit: int, fill: Callable[[int, int], bytes]) -> byte
     except OSError as error:
         raise SourceError(_reason(error)) from None
     try:
+        reach("source.read")
         before = os.fstat(file)
         if not stat.S_ISREG(before.st_mode):
             raise SkippedError(f"not a file but {_kind(before.st_mode)}")

@@ -3,18 +3,22 @@
 Three sources of rules: a short list of our own (below), ``.gitignore`` and ``.omnimemoryignore`` files with git's
 rules (nested files, negation, the last matching rule of the deepest file wins; a folder that is ignored is not
 entered, so nothing in it can be taken back), and the caller's ``include`` and ``exclude`` patterns in the same syntax.
-The matching is pathspec's; it is imported when the first pattern turns up.
+The matching is pathspec's (``linear_patterns``); it is imported when the first pattern turns up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from omnimemory.errors import ConfigError
+
+if TYPE_CHECKING:
+    from omnimemory.sources.linear_patterns import PatternChecker
 
 __all__ = ["RULE_FILES", "Patterns", "Rules", "is_cache_folder", "is_noise", "patterns_above"]
 
@@ -61,10 +65,6 @@ def is_cache_folder(names: frozenset[str]) -> bool:
     return not _CACHE_TAGS.isdisjoint(names)
 
 
-class _Checker(Protocol):
-    def check_file(self, file: str) -> Any: ...
-
-
 @dataclass(frozen=True)
 class Patterns:
     """The rules of one ignore file, which speak of paths below ``base`` (an absolute path ending in a slash)."""
@@ -73,32 +73,19 @@ class Patterns:
     lines: tuple[str, ...]
 
     @cached_property
-    def _spec(self) -> _Checker:
-        return _compile(self.lines)
+    def _checker(self) -> PatternChecker:
+        return _compiled(self.lines)[0]
 
     def verdict(self, path: str) -> bool | None:
         """Return whether ``path`` (ending in a slash when it is a folder) is ignored; ``None`` when no rule speaks."""
-        verdict: bool | None = self._spec.check_file(path[len(self.base) :]).include
+        verdict: bool | None = self._checker.check_file(path[len(self.base) :]).include
         return verdict
 
 
-def _compile(lines: Iterable[str]) -> _Checker:
-    from pathspec import GitIgnoreSpec  # noqa: PLC0415 - only where there are patterns
+def _compiled(lines: Iterable[str]) -> tuple[PatternChecker, int]:
+    from omnimemory.sources.linear_patterns import compile_patterns  # noqa: PLC0415 - only where there are patterns
 
-    checker: _Checker = GitIgnoreSpec.from_lines(_valid(lines))
-    return checker
-
-
-def _valid(lines: Iterable[str]) -> Iterator[str]:
-    """Pass on what pathspec understands: git ignores malformed lines, and so do we."""
-    from pathspec import GitIgnoreSpec  # noqa: PLC0415 - only where there are patterns
-
-    for line in lines:
-        try:
-            GitIgnoreSpec.from_lines([line])
-        except ValueError:
-            continue
-        yield line
+    return compile_patterns(lines)
 
 
 class Rules:
@@ -106,7 +93,7 @@ class Rules:
 
     def __init__(self, root: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> None:
         for pattern in (*include, *exclude):
-            if not pattern.strip() or pattern.startswith("#") or not list(_valid([pattern])):
+            if not _compiled([pattern])[1]:
                 raise ConfigError(f"{pattern!r} is not a pattern; write it as in a .gitignore, for example '*.md'")
         self._include = Patterns(root, include) if include else None
         self._exclude = Patterns(root, exclude) if exclude else None
@@ -131,10 +118,21 @@ def patterns_above(root: Path, names: tuple[str, ...], read: Callable[[Path], tu
     itself are left out: a folder that is named explicitly is meant.
     """
     folders = (root, *root.parents)
-    depth = next((n for n, folder in enumerate(folders) if (folder / ".git").exists()), 0)
+    depth = next((n for n, folder in enumerate(folders) if _is_repository(folder, root)), 0)
     found = []
     for folder in reversed(folders[1 : depth + 1]):
         base = folder.as_posix().rstrip("/") + "/"
         files = [folder / name for name in names if (folder / name).is_file()]
         found += [Patterns(base, lines) for file in files if (lines := read(file))]
     return tuple(patterns for patterns in found if not patterns.verdict(f"{root.as_posix()}/"))
+
+
+def _is_repository(folder: Path, root: Path) -> bool:
+    """Return whether a folder is a git repository of this user or of the owner of ``root``.
+
+    What somebody else puts above it, as anybody can into ``/tmp``, must not decide what is read, nor what is forgotten.
+    """
+    try:
+        return (folder / ".git").stat().st_uid in (os.geteuid(), root.stat().st_uid)
+    except OSError:
+        return False

@@ -4,7 +4,8 @@ diskcache 5.6.3 (the last release) unpickles keys and values, opens and deletes 
 finds in the file, and runs pragmas that it finds there: whoever can write the cache can run code
 (CVE-2025-69872, not fixed). Here nothing of that is left. Keys and values are bytes in the row itself;
 rows of any other kind are refused; the settings are ours, whatever the file says; no file besides the
-database is ever read, written or deleted.
+database is ever read, written or deleted. Nor does SQLite run what it finds there: a file is refused whose
+tables, indexes and triggers are not, to the letter, those that diskcache makes.
 
 Private parts of diskcache are used on purpose: ``_con`` and ``_sql`` (many rows in one statement, which
 the public API has not, and one connection that can be closed) and ``_sql_retry`` (it waits a minute for
@@ -16,6 +17,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -114,6 +116,7 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc] # diskcache has no type
         self.path = path
         self.inode = path.stat().st_ino
         try:
+            _refuse_other_schema(self._con)
             _forget_unknown_settings(self._con)
             super().__init__(str(path.parent), timeout=BUSY_SECONDS, disk=BytesDisk, **SETTINGS)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
@@ -122,6 +125,11 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc] # diskcache has no type
         except BaseException:
             self.disconnect()
             raise
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The one connection, opened if it is not."""
+        return self._con
 
     @property
     def _con(self) -> sqlite3.Connection:
@@ -185,6 +193,32 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc] # diskcache has no type
             return self.path.stat().st_ino != self.inode
         except FileNotFoundError:
             return True
+
+
+def _refuse_other_schema(connection: sqlite3.Connection) -> None:
+    """Raise :class:`DamagedFileError` for a trigger, view, table or index that diskcache does not make."""
+    other = set(connection.execute(_SCHEMA)) - _schema()
+    if other:
+        raise DamagedFileError(f"it holds what diskcache does not make: {sorted(name for _, name, _ in other)[:3]}")
+
+
+_SCHEMA: Final = "SELECT type, name, sql FROM sqlite_master"
+
+
+@cache
+def _schema() -> frozenset[tuple[object, ...]]:
+    """Return what diskcache, as it is installed, makes of an empty file."""
+
+    class Fresh(BytesCache):
+        def __init__(self) -> None:
+            self._connection = sqlite3.connect(":memory:", isolation_level=None)
+            diskcache.Cache.__init__(self, "/", disk=BytesDisk, **SETTINGS)
+
+    fresh = Fresh()
+    try:
+        return frozenset(fresh.execute(_SCHEMA))
+    finally:
+        fresh.disconnect()
 
 
 def _forget_unknown_settings(connection: sqlite3.Connection) -> None:

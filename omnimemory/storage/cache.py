@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,6 +26,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from omnimemory.errors import ConfigError, InvalidVectorError
+from omnimemory.faults import reach
+from omnimemory.forks import ForkLock
 from omnimemory.storage.bytes_disk import BytesCache
 from omnimemory.storage.cache_connection import CacheConnection
 from omnimemory.storage.cache_folder import damaged_file
@@ -74,7 +75,7 @@ class EmbeddingCache:
         self.size_limit = size_limit
         self._hot = HotVectors(hot_items)
         self._connection = CacheConnection(self.directory, retry_seconds=retry_seconds)
-        self._lock = threading.Lock()
+        self._lock, self._pid = ForkLock(), os.getpid()
         self._hot_hits = self._refused = 0
         self._unsaved = {"hits": 0, "misses": 0}
 
@@ -232,6 +233,7 @@ class EmbeddingCache:
     def _write(self, file: BytesCache, rows: list[tuple[bytes, float, bytes]]) -> None:
         with file.writing():
             file.execute_many(_INSERT, rows)
+            reach("cache.write")
             if self.size_limit is not None:
                 _evict(file, self.size_limit)
             with self._lock:
@@ -251,13 +253,13 @@ class EmbeddingCache:
             self._unsaved["misses"] += asked - hits
 
     def _notice_fork(self) -> None:
-        if self._connection.notice_fork():
-            self._lock = threading.Lock()
-            self._hot.after_fork()
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
             self._unsaved = dict.fromkeys(self._unsaved, 0)
 
 
 def _select(file: BytesCache, keys: list[bytes], size: int) -> list[Row]:
+    reach("cache.read")
     return file.execute(_SELECT.format(",".join("?" * len(keys))), [size, *keys])
 
 

@@ -3,12 +3,13 @@
 A broken or foreign file is moved aside and a new one begun; a file that was deleted or replaced is opened
 again; one that cannot be had (locked, read-only, no permission, full disk) is left alone for some
 seconds. Each kind of trouble is said once in the log ``omnimemory``.
+
+A forked child opens the file anew, or cannot use it at all: see ``forked_sqlite.py``.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import TypeVar
 from omnimemory.errors import StoreError
 from omnimemory.storage.bytes_disk import BytesCache
 from omnimemory.storage.cache_folder import FILE_ERRORS, Damage, cache_file, is_damage, open_cache, set_aside
+from omnimemory.storage.forked_sqlite import inside_sqlite, keep_for_ever, refuse_after_busy_fork, watch_forks
 
 __all__ = ["CacheConnection"]
 
@@ -34,10 +36,8 @@ class CacheConnection:
         self._read_after = self._write_after = 0.0
         self._said: set[str] = set()
         self._file: BytesCache | None = None
-        self._abandoned: list[BytesCache] = []
-        self._busy = False
         self._lock = threading.Lock()
-        self._pid = os.getpid()
+        watch_forks(self)
 
     def exists(self) -> bool:
         """Whether there is a file; nothing is made or opened."""
@@ -80,23 +80,18 @@ class CacheConnection:
         with self._lock:
             self._disconnect()
 
-    def notice_fork(self) -> bool:
-        """In a forked child let go of the parent's connection, which SQLite must not share; tell if so."""
-        if self._pid == os.getpid():
-            return False
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        if self._busy and self._file is not None:
-            # Another thread of the parent was inside SQLite, whose locks it will never release here.
-            self._abandoned.append(self._file)
-            self._file, self._busy = None, False
+    def leave_to_parent(self, *, close: bool) -> None:
+        """See :class:`~omnimemory.storage.forked_sqlite.Holder`."""
+        self._lock = threading.Lock()  # a thread that does not exist here may have held the old one
+        if not close and self._file is not None:
+            keep_for_ever(self._file.connection)
+            self._file = None
         self._disconnect()
-        return True
 
     def _recovering(self, operation: Callable[[BytesCache], _T]) -> _T:
         """Do it; when the file turns out to be broken or replaced, do it once more with a good one."""
-        self._busy = True
-        try:
+        refuse_after_busy_fork()
+        with inside_sqlite():
             file = self._connected()
             try:
                 return operation(file)
@@ -108,8 +103,6 @@ class CacheConnection:
                 if not gone:
                     self._say_damage(set_aside(self.directory, file.inode, error))
             return operation(self._connected())
-        finally:
-            self._busy = False
 
     def _connected(self) -> BytesCache:
         if self._file is not None and self._file.is_gone():
@@ -122,7 +115,8 @@ class CacheConnection:
     def _disconnect(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            file.disconnect()
+            with inside_sqlite():
+                file.disconnect()
 
     def _say_damage(self, damage: Damage | None) -> None:
         if damage is not None:

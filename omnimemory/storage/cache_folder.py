@@ -8,9 +8,9 @@ two processes that start together do not make, or move, the same file twice.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +21,8 @@ from diskcache.core import DBNAME
 
 from omnimemory.errors import StoreBusyError, StoreError
 from omnimemory.storage.bytes_disk import BUSY_SECONDS, BytesCache, DamagedFileError
+from omnimemory.storage.foreign import database_files, why_foreign
+from omnimemory.storage.lock import holders_of
 
 __all__ = [
     "FILE_ERRORS",
@@ -31,6 +33,8 @@ __all__ = [
     "open_cache",
     "set_aside",
 ]
+
+_LOG = logging.getLogger("omnimemory")
 
 FILE_ERRORS: Final = (sqlite3.Error, OSError, UnicodeDecodeError)
 """What using a file that may be broken can raise; the last when SQLite quotes its garbage in a message."""
@@ -108,19 +112,21 @@ def _opened(directory: Path) -> BytesCache:
     with suppress(FileExistsError):
         # Never opened here once it exists: closing it would drop the locks of this process's connections.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    info = path.lstat()
-    if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1 or info.st_uid != os.geteuid():
-        raise DamagedFileError(f"{path} is a link, not a file, or not this user's")
-    if info.st_mode & 0o077:
-        path.chmod(0o600)
+    for file in database_files(path):  # SQLite would write through a link in the place of its logs, too
+        why = why_foreign(file, one_name=True)
+        if why is not None:
+            raise DamagedFileError(f"{file.name} {why}")
+        with suppress(FileNotFoundError):
+            if file.lstat().st_mode & 0o077:
+                file.chmod(0o600)
     return BytesCache(path)
 
 
 def _move(directory: Path) -> Path:
     """Rename the database, without following a link, and delete its logs, which would spoil the next one."""
     path = cache_file(directory)
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for log in database_files(path)[1:]:
+        log.unlink(missing_ok=True)
     return path.replace(damaged_file(directory))
 
 
@@ -133,7 +139,10 @@ def _private_directory(directory: Path) -> Iterator[None]:
         raise StoreError(f"The cache directory {directory} belongs to another user: set another one")
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if os.fstat(descriptor).st_mode & 0o077:
+        mode = os.fstat(descriptor).st_mode
+        if mode & 0o022:
+            _LOG.warning("The cache %s could be written by other users; it is closed to them now.", directory)
+        if mode & 0o077:
             os.fchmod(descriptor, 0o700)
         _lock(descriptor, directory)
         yield
@@ -148,7 +157,7 @@ def _lock(descriptor: int, directory: Path) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > give_up:
-                raise StoreBusyError(f"another process keeps the cache directory {directory} locked") from None
+                raise StoreBusyError(f"{holders_of(directory)} keeps the cache directory {directory} locked") from None
             time.sleep(0.005)
         except OSError:
             return  # a file system without locks: SQLite's own will have to do

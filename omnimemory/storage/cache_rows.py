@@ -17,9 +17,9 @@ from collections.abc import Iterable
 
 from omnimemory.errors import ConfigError
 
-__all__ = ["CHECK_BYTES", "HEADER_BYTES", "Scope", "row_keys"]
+__all__ = ["CHECK_BYTES", "HEADER_BYTES", "MAGIC", "Scope", "row_keys"]
 
-_MAGIC = b"OMV1"
+MAGIC = b"OMV1"
 HEADER_BYTES = 8
 CHECK_BYTES = 16
 _FIRST_FLOAT = HEADER_BYTES + CHECK_BYTES
@@ -38,7 +38,7 @@ class Scope:
         self.dim = dim
         self._vector_bytes = 4 * dim
         self.value_bytes = _FIRST_FLOAT + self._vector_bytes
-        self._header = _MAGIC + struct.pack("<I", dim)
+        self._header = MAGIC + struct.pack("<I", dim)
 
     def materials(self, texts: Iterable[str]) -> list[bytes]:
         """Return the bytes that stand for each text: what is hashed for its key and its check."""

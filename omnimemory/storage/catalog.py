@@ -8,23 +8,32 @@ loss as well; a commit per batch makes that cheap.
 
 from __future__ import annotations
 
-import errno
+import fcntl
 import os
-import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from omnimemory.errors import SchemaError, StoreBusyError, StoreError, StoreFullError
+from omnimemory.errors import CatalogDamagedError, SchemaError, StoreBusyError, StoreError, StoreFullError
+from omnimemory.faults import reach
 from omnimemory.storage.connections import Connections
+from omnimemory.storage.custody import Custody
+from omnimemory.storage.foreign import database_files, refuse_foreign, refuse_foreign_schema
+from omnimemory.storage.lock import flock_within, holders_of
+from omnimemory.storage.new_catalog import new_catalog
+from omnimemory.storage.revision import written_revision
+from omnimemory.storage.room import disk_errors, full_message, is_disk_error
 
 __all__ = ["HEAD", "Catalog", "Collection", "catalog_errors"]
 
-HEAD = "0001"
+_CREATE_SECONDS = 5.0
+_SIGNS_OF_DAMAGE = ("Could not decode to UTF-8", "malformed")  # in a text, in JSON
+_OURS = ("meta", "spaces", "vectors")
+
+HEAD = "0003"
 """The newest revision of the schema; ``schema.sql`` is its snapshot, ``migrations/`` its history."""
 
 
@@ -43,9 +52,11 @@ class Collection:
 def catalog_errors(path: Path) -> Iterator[None]:
     """Turn the errors of SQLite and of the file system into ours, saying what to do."""
     try:
-        yield
+        with disk_errors(path):
+            yield
     except sqlite3.OperationalError as error:
-        raise _operational(path, str(error)) from error
+        damaged = any(part in str(error) for part in _SIGNS_OF_DAMAGE)
+        raise (_damaged if damaged else _operational)(path, str(error)) from error
     except sqlite3.ProgrammingError as error:
         if "closed database" not in str(error):
             raise
@@ -56,21 +67,26 @@ def catalog_errors(path: Path) -> Iterator[None]:
             "Another process may have changed the same items: run it again."
         ) from error
     except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"{path} is damaged or not a catalog ({error}). Restore it from a backup, or move it away and ingest again."
-        ) from error
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, text: str) -> CatalogDamagedError:
+    return CatalogDamagedError(
+        f"{path} is damaged or not a catalog ({text}). See what is wrong with `omnimemory doctor`, mend what can "
+        "be mended with `omnimemory repair`, or restore a backup."
+    )
 
 
 def _operational(path: Path, text: str) -> StoreError:
     if text == "interrupted":  # that is how ``Connections.close`` ends what another thread is doing
         return StoreError(f"{path} was closed while it was in use: open the store again.")
-    if "disk is full" in text or "disk I/O error" in text:
-        return StoreFullError(
-            f"The disk of {path} is full or failing ({text}). What was committed is safe; "
-            "free some space and run the same command again."
-        )
+    if "disk is full" in text:
+        return StoreFullError(full_message(path))
+    if "disk I/O error" in text:  # also a full disk, where SQLite cannot make one of its own files longer
+        return StoreFullError(f"{full_message(path)} If there is room, the disk is failing ({text}).")
     if "locked" in text or "busy" in text:
-        return StoreBusyError(f"{path} is locked by another process ({text}). Wait for it to finish and run again.")
+        holder = holders_of(path, path.with_name(f"{path.name}-shm"))
+        return StoreBusyError(f"{path} is locked by {holder} ({text}). Wait for it to finish and run again.")
     if "readonly" in text or "unable to open" in text:
         return StoreError(f"{path} cannot be opened ({text}). Check who owns it and its permissions.")
     return StoreError(f"{path} cannot be used: {text}.")
@@ -79,19 +95,24 @@ def _operational(path: Path, text: str) -> StoreError:
 class Catalog:
     """A store's SQLite file. Each thread has its own connection; writes are transactions.
 
-    Raises :class:`SchemaError` for a catalog of another version and :class:`StoreError` for a file that
-    is damaged or is no catalog.
+    Raises :class:`SchemaError` for a catalog of another version, :class:`CatalogDamagedError` for a file that is
+    not what was written (see ``custody.py``; not with ``check=False``, which is for looking into the damage), and
+    :class:`StoreError` for one that cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, check: bool = True) -> None:
+        refuse_foreign(database_files(path))
         self.path = path
         self._connections = Connections(path)
+        self._custody = Custody(path)
         try:
             if not path.exists():
+                self._custody.refuse_if_gone()
                 self._create()
             self._check_revision()
             if self.value("PRAGMA journal_mode") != "wal":  # a copy or a backup that was put back
                 self.value("PRAGMA journal_mode = WAL")
+            self._custody.join(self, check=check)
             self.key = bytes.fromhex(self.meta("key"))
         except BaseException:
             self.close()
@@ -104,9 +125,14 @@ class Catalog:
         """Write under one transaction: all of it is committed, or nothing."""
         with catalog_errors(self.path), self._connections.use() as connection:
             connection.execute("BEGIN IMMEDIATE")
+            changes = connection.total_changes
             try:
                 yield connection
+                commits = self._custody.begin(connection, changes)
+                reach("commit.before")
                 connection.execute("COMMIT")
+                reach("commit.after")
+                self._custody.end(commits)
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -115,14 +141,28 @@ class Catalog:
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
         with catalog_errors(self.path), self._connections.use() as connection:
+            reach("catalog.read")
             return connection.execute(sql, parameters).fetchall()
 
     def blocks(self, sql: str, parameters: Sequence[Any], size: int) -> Iterator[list[tuple[Any, ...]]]:
         """Yield the rows of a query in lists of ``size``, all as they were when the first was read."""
         with catalog_errors(self.path), self._connections.use() as connection:
+            reach("catalog.read")
             cursor = connection.execute(sql, parameters)
             while block := cursor.fetchmany(size):
                 yield block
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection that sees the catalog as it is now, whatever is committed meanwhile."""
+        own = Connections(self.path)
+        try:
+            with catalog_errors(self.path), own.use() as connection:
+                connection.execute("BEGIN")
+                connection.execute("SELECT count(*) FROM alembic_version").fetchone()  # the first read fixes the moment
+                yield connection
+        finally:
+            own.close()
 
     def value(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> Any:
         """Return the first column of the first row, or ``None``."""
@@ -131,29 +171,26 @@ class Catalog:
 
     def close(self) -> None:
         """Close every connection of every thread; the file can then be moved or deleted."""
-        self._connections.close()
+        with self._custody.leaving(self):
+            self._connections.close()
 
     # -- the schema
 
     def _create(self) -> None:
         """Make the file under another name and link it: a half-made catalog never has the real name."""
-        draft = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}.new")
-        try:
+        draft = self.path.with_name(f"{self.path.name}.{os.urandom(4).hex()}.new")
+        with catalog_errors(self.path), _making_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            try:
-                with catalog_errors(self.path):
-                    _fill(draft)
-                self._take_name(draft)
-            finally:
-                for left in (draft, draft.with_name(f"{draft.name}-wal"), draft.with_name(f"{draft.name}-shm")):
-                    left.unlink(missing_ok=True)
-        except OSError as error:
-            kind = StoreFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
-            raise kind(
-                f"{self.path} cannot be made ({error.strerror}). Free some space or check the permissions of its "
-                "folder, or choose another folder with --store."
-            ) from error
+            with _one_creator(self.path.parent) as alone:
+                if alone:
+                    _remove(self.path.parent.glob(f"{self.path.name}.*.new*"))  # of a process that was killed here
+                os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+                try:
+                    new_catalog(draft, HEAD)
+                    reach("catalog.create")
+                    self._take_name(draft)
+                finally:
+                    _remove(draft.with_name(draft.name + part) for part in ("", "-wal", "-shm"))
 
     def _take_name(self, draft: Path) -> None:
         try:
@@ -165,23 +202,26 @@ class Catalog:
                 draft.rename(self.path)
 
     def _check_revision(self) -> None:
-        try:
-            found = self.value("SELECT version_num FROM alembic_version")
-        except StoreError as error:
-            if "no such table" not in str(error):
-                raise
-            found = None
+        found = written_revision(self.path, _OURS) or self._revision()
         if found == HEAD:
+            with catalog_errors(self.path), self._connections.use() as connection:
+                refuse_foreign_schema(self.path, connection)
             return
-        ours = self.value("SELECT count(*) FROM sqlite_master WHERE name IN ('meta', 'spaces', 'vectors')")
-        if found is None or ours < 3:
-            raise SchemaError(f"{self.path} is not an OmniMemory catalog. Choose another folder with --store.")
         from omnimemory.storage.migration import migrate  # noqa: PLC0415 - Alembic only when one is pending
 
         self._connections.close()
         with catalog_errors(self.path):
-            migrate(self.path, str(found), HEAD)
+            migrate(self.path, found, HEAD)
         self._connections = Connections(self.path)
+
+    def _revision(self) -> str:
+        tables = {name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        whole = tables.issuperset((*_OURS, "alembic_version"))
+        found = self.value("SELECT version_num FROM alembic_version") if whole else None
+        if found is None:
+            self._custody.refuse_if_sealed()
+            raise SchemaError(f"{self.path} is not an OmniMemory catalog. Choose another folder with --store.")
+        return str(found)
 
     def meta(self, key: str) -> str:
         """Return a value of the ``meta`` table; '' when it is not set."""
@@ -216,15 +256,32 @@ class Catalog:
         return next(c for c in self.collections() if c.name == name)
 
 
-def _fill(draft: Path) -> None:
-    connection = sqlite3.connect(draft, isolation_level=None)
+@contextmanager
+def _making_errors(path: Path) -> Iterator[None]:
     try:
-        # 8 KiB pages hold seven 256-d vectors instead of three: less slack, fewer reads.
-        connection.execute("PRAGMA page_size = 8192")
-        schema = resources.files("omnimemory.storage").joinpath("schema.sql").read_text("utf-8")
-        connection.executescript(f"BEGIN;\n{schema}\nCOMMIT;")
-        connection.execute("INSERT INTO alembic_version VALUES (?)", (HEAD,))
-        connection.execute("INSERT INTO meta VALUES ('key', ?)", (secrets.token_hex(32),))
-        connection.execute("PRAGMA journal_mode = WAL")
+        yield
+    except OSError as error:
+        if is_disk_error(error):
+            raise
+        raise StoreError(
+            f"{path} cannot be made ({error.strerror}). Check the permissions of its folder, or choose another folder "
+            "with --store."
+        ) from error
+
+
+@contextmanager
+def _one_creator(folder: Path) -> Iterator[bool]:
+    """Tell whether this process alone is making a catalog in this folder, for as long as the block runs."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        alone = False
+        with suppress(OSError):  # a file system without locks
+            alone = flock_within(descriptor, fcntl.LOCK_EX, _CREATE_SECONDS)
+        yield alone
     finally:
-        connection.close()
+        os.close(descriptor)
+
+
+def _remove(files: Iterable[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)

@@ -11,13 +11,13 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
+from omnimemory.errors import CatalogDamagedError
 from omnimemory.records import Event
 from omnimemory.storage.catalog import Catalog, Collection
+from omnimemory.storage.checksums import event_checksum
 from omnimemory.storage.items import NEWEST, Item, Payload
 from omnimemory.storage.keyword import index_text, search_fts
-from omnimemory.storage.vectors import delete_vectors
+from omnimemory.storage.vectors import checked_vectors, delete_vectors
 
 __all__ = ["CommandTable", "command_id"]
 
@@ -78,10 +78,11 @@ class CommandTable:
         before = sql.total_changes
         sql.executemany(
             "INSERT OR IGNORE INTO events (key, command_row, source_id, position, timestamp, cwd, exit_code, "
-            "duration, session, host, shell) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "duration, session, host, shell, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                (key, row, source, position, e.timestamp, e.cwd, e.exit_code, e.duration, e.session, e.host, e.shell)
+                (key, row, source, position, *said, event_checksum(*said, key, row, source, position))
                 for key, row, position, e in events
+                for said in [(e.timestamp, e.cwd, e.exit_code, e.duration, e.session, e.host, e.shell)]
             ),
         )
         return sql.total_changes - before
@@ -130,14 +131,15 @@ class CommandTable:
     def payload(self, after: int, limit: int, upto: int = NEWEST) -> Payload | None:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
         rows = self._catalog.rows(
-            "SELECT v.row, c.command_id, c.text, v.vector FROM vectors v JOIN commands c ON c.id = v.item "
+            "SELECT v.row, c.command_id, c.text, v.item, v.vector, v.checksum "
+            "FROM vectors v JOIN commands c ON c.id = v.item "
             "WHERE v.collection_id = ? AND v.row > ? AND v.row <= ? ORDER BY v.row LIMIT ?",
             (self.collection.id, after, upto, limit),
         )
         if not rows:
             return None
-        numbers, ids, texts, blobs = zip(*rows, strict=True)
-        vectors = np.frombuffer(b"".join(blobs), dtype=np.float32).reshape(len(rows), self.collection.dim)
+        numbers, ids, texts, items, blobs, checksums = zip(*rows, strict=True)
+        vectors = checked_vectors(self._catalog, self.collection, items, blobs, checksums)
         return Payload(list(ids), list(texts), [_metadata() for _ in rows], vectors, int(numbers[-1]))
 
     def metadata_of(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -164,6 +166,11 @@ class CommandTable:
                 f"WHERE c.id IN ({','.join('?' * len(part))})",
                 part,
             ):
+                if command_id(text) != public:
+                    raise CatalogDamagedError(
+                        f"{self._catalog.path} is damaged: command {row} is not what was stored. Run "
+                        "`omnimemory repair`, which may find a copy of it, or restore a backup."
+                    )
                 metadata = {name: value for name, value in zip(names, values, strict=True) if value is not None}
                 found[row] = Item(row, public, text, metadata.pop("source", None), None, None, metadata)
         return found

@@ -1,10 +1,11 @@
 """SQLite connections: one for each thread, given back when threads end, never carried across a fork.
 
-SQLite forbids two things that are easy to do by accident. A connection must not be used by a forked child
-(sqlite.org/howtocorrupt.html, 2.6). And as long as the inherited one is there, a connection that the child
-opens anew to the same file believes in locks that only the parent holds: what the child then writes can
-vanish without an error when the parent closes. So a fork closes the child's inherited connections at once,
-while the parent still holds its locks, which keeps that from touching the file.
+What a fork means for them is told in ``forked_sqlite.py``.
+
+Reading goes on where SQLite cannot make its files beside a catalog in WAL mode. On a full disk the file is
+locked for each single use and its shared memory is kept on the heap (the VFS "unix-excl", sqlite.org/vfs.html);
+in a folder that may not be written the catalog is opened as immutable (sqlite.org/wal.html, "Read-only
+databases"), as long as no commit waits in its log.
 """
 
 from __future__ import annotations
@@ -12,17 +13,25 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from omnimemory.errors import StoreError
+from omnimemory.storage.forked_sqlite import inside_sqlite, keep_for_ever, refuse_after_busy_fork, watch_forks
 
 __all__ = ["Connections"]
 
 BUSY_SECONDS = 30.0
+
+_NO_SHARED_MEMORY = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR_SHMOPEN,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+    sqlite3.SQLITE_IOERR_SHMMAP,
+    sqlite3.SQLITE_IOERR_WRITE,
+)
 
 _CLOSED = "The store was closed: open it again to use it."
 _FORKED = "A store cannot be used after fork: open it in the child process instead."
@@ -30,10 +39,14 @@ _FORKED = "A store cannot be used after fork: open it in the child process inste
 
 @dataclass(slots=True)
 class _Held:
-    """A thread's connection; ``users`` counts how often the thread is using it at this moment, under the lock."""
+    """A thread's connection; ``users`` counts how often the thread is using it at this moment, under the lock.
+
+    ``once``: it keeps others out, or would not see what they commit, so it is closed when it is not being used.
+    """
 
     connection: sqlite3.Connection
     thread: threading.Thread
+    once: bool = False
     users: int = 0
 
 
@@ -46,33 +59,36 @@ class Connections:
         self._held: list[_Held] = []
         self._lock = threading.RLock()
         self._refusal = ""
-        if path.resolve() in _UNSAFE:
-            raise StoreError(
-                f"This process was forked while {path} was being read or written, so SQLite cannot be used safely "
-                "here. Start processes with the 'spawn' method, or fork before the store is used."
-            )
-        _LIVE.add(self)
+        refuse_after_busy_fork()
+        watch_forks(self)
 
     @contextmanager
     def use(self) -> Iterator[sqlite3.Connection]:
         """Give this thread's connection. Raises :class:`StoreError` after ``close`` and in a forked child."""
         if self._refusal:
             raise StoreError(self._refusal)
-        held: _Held | None = getattr(self._local, "held", None)
-        if held is None:
-            held = self._local.held = self._connect()
-        with self._lock:
-            if self._refusal:
-                raise StoreError(self._refusal)
-            held.users += 1
-        try:
-            yield held.connection
-        finally:
+        with inside_sqlite():
+            held: _Held | None = getattr(self._local, "held", None)
+            if held is None:
+                held = self._local.held = self._connect()
             with self._lock:
-                held.users -= 1
-                last = self._refusal == _CLOSED and not held.users
-            if last:
-                held.connection.close()
+                if self._refusal:
+                    raise StoreError(self._refusal)
+                held.users += 1
+            try:
+                yield held.connection
+            finally:
+                self._give_back(held)
+
+    def _give_back(self, held: _Held) -> None:
+        with self._lock:
+            held.users -= 1
+            last = not held.users and (held.once or self._refusal == _CLOSED)
+            if last and held in self._held:
+                self._held.remove(held)
+                self._local.held = None
+        if last:
+            held.connection.close()
 
     def close(self) -> None:
         """Close every connection; one that another thread is using is closed by that thread, when it is done.
@@ -87,24 +103,24 @@ class Connections:
                 if one.users:  # closing it under the feet of its thread would crash the process
                     one.connection.interrupt()
             idle = [one for one in held if not one.users]
-        for one in idle:
-            one.connection.close()
+        with inside_sqlite():
+            for one in idle:
+                one.connection.close()
 
     def _connect(self) -> _Held:
         self._close_ended()
-        connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = FULL")
-        except BaseException:
-            connection.close()
-            raise
-        held = _Held(connection, threading.current_thread())
+            held = _Held(_opened(self._path), threading.current_thread())
+        except sqlite3.OperationalError as error:
+            how = _way_to_read(self._path, error)
+            if how is None:
+                raise
+            held = _Held(_opened(self._path, how), threading.current_thread(), once=True)
         with self._lock:
             if not self._refusal:
                 self._held.append(held)
                 return held
-        connection.close()
+        held.connection.close()
         raise StoreError(self._refusal)
 
     def _close_ended(self) -> None:
@@ -115,27 +131,42 @@ class Connections:
         for held in ended:
             held.connection.close()
 
-    def leave_to_parent(self) -> None:
-        """Let go of everything in a forked child: close what was idle, keep the rest for ever untouched."""
+    def leave_to_parent(self, *, close: bool) -> None:
+        """See :class:`~omnimemory.storage.forked_sqlite.Holder`."""
         self._lock = threading.RLock()  # a thread that does not exist here may have held the old one
         self._refusal = _FORKED
         held, self._held = self._held, []
         self._local = threading.local()
         for one in held:
-            if one.users:
-                _UNSAFE.setdefault(self._path.resolve(), []).append(one.connection)
-            else:
+            if close:
                 one.connection.close()
+            else:
+                keep_for_ever(one.connection)
 
 
-# A fork happens to the process, not to an object: these two belong to the process.
-_LIVE: weakref.WeakSet[Connections] = weakref.WeakSet()
-_UNSAFE: dict[Path, list[sqlite3.Connection]] = {}
+def _opened(path: Path, how: str = "") -> sqlite3.Connection:
+    name = f"{path.absolute().as_uri()}?{how}" if how else path
+    connection = sqlite3.connect(
+        name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=bool(how)
+    )
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA trusted_schema = OFF")  # what a file defines calls no functions with effects
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.execute("PRAGMA synchronous = FULL")  # reads the file: what cannot be opened fails here
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
-def _after_fork() -> None:
-    for connections in list(_LIVE):
-        connections.leave_to_parent()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+def _way_to_read(path: Path, error: sqlite3.OperationalError) -> str | None:
+    """Return how a catalog can be opened all the same whose log and shared memory cannot be made."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    if code in _NO_SHARED_MEMORY:
+        return "vfs=unix-excl"
+    log = path.with_name(f"{path.name}-wal")
+    unwritable = code & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+    if unwritable and os.access(path, os.R_OK) and not (log.exists() and log.stat().st_size):
+        return "mode=ro&immutable=1"
+    return None

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from omnimemory.errors import CatalogDamagedError
 from omnimemory.storage.catalog import Catalog, Collection
+from omnimemory.storage.checksums import chunk_checksum
 from omnimemory.storage.items import NEWEST, Item, Payload, indexable
 from omnimemory.storage.keyword import index_text, search_fts
-from omnimemory.storage.vectors import delete_vectors, note_updates
+from omnimemory.storage.sources import remember
+from omnimemory.storage.vectors import checked_vectors, delete_vectors, note_updates
 
 __all__ = ["DocumentTable", "NewChunk", "StoredChunk"]
 
@@ -74,7 +75,8 @@ class DocumentTable:
 
     def finish_source(self, sql: sqlite3.Connection, source: int, state: dict[str, Any]) -> None:
         """Mark a source complete and remember what makes its next ingest cheap."""
-        sql.execute("UPDATE sources SET state = ?, complete = 1 WHERE id = ?", (json.dumps(state), source))
+        remember(sql, source, state)
+        sql.execute("UPDATE sources SET complete = 1 WHERE id = ?", (source,))
 
     def delete_source(self, sql: sqlite3.Connection, source: int) -> int:
         """Delete a source and its chunks; return how many chunks went."""
@@ -97,10 +99,11 @@ class DocumentTable:
         rows = []
         for chunk in chunks:
             metadata = _as_json(chunk.metadata)
+            check = chunk_checksum(chunk.id, chunk.start, chunk.end, chunk.heading, metadata, chunk.text, source)
             made = sql.execute(
-                "INSERT INTO chunks (chunk_id, source_id, start_char, end_char, text, heading, metadata, pending) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",
-                (chunk.id, source, chunk.start, chunk.end, chunk.text, chunk.heading, metadata, pending),
+                "INSERT INTO chunks (chunk_id, source_id, start_char, end_char, text, heading, metadata, pending, "
+                "checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",
+                (chunk.id, source, chunk.start, chunk.end, chunk.text, chunk.heading, metadata, pending, check),
             ).fetchone()
             if made is None:  # another process stored the same chunk meanwhile
                 rows.append(int(sql.execute("SELECT id FROM chunks WHERE chunk_id = ?", (chunk.id,)).fetchone()[0]))
@@ -119,30 +122,39 @@ class DocumentTable:
             if (old.heading, old.metadata) != (new.heading, _as_json(new.metadata)):
                 renamed.append((old, new))
             elif (old.start, old.end) != (new.start, new.end):
-                moved.append((new.start, new.end, old.row))
-        sql.executemany("UPDATE chunks SET start_char = ?, end_char = ? WHERE id = ?", moved)
+                moved.append((old, new))
+        for old, new in moved:
+            self._place(sql, old.row, new, named=False)
         for old, new in renamed:
-            self._rename(sql, old.row, new)
+            self._place(sql, old.row, new, named=True)
         if renamed:
             sql.execute("UPDATE collections SET updates = updates + 1 WHERE id = ?", (self.collection.id,))
             note_updates(sql, self.collection, (old.id for old, _ in renamed))
         return len(moved) + len(renamed)
 
-    def _rename(self, sql: sqlite3.Connection, row: int, new: NewChunk) -> None:
+    def _place(self, sql: sqlite3.Connection, row: int, new: NewChunk, *, named: bool) -> None:
+        """Give a chunk the offsets of ``new``, and its heading and metadata if it is ``named`` anew."""
         # Read again, inside the transaction: another process may have renamed or deleted it since it was looked up.
-        stored = sql.execute("SELECT heading, text FROM chunks WHERE id = ?", (row,)).fetchone()
+        stored = sql.execute(
+            "SELECT chunk_id, start_char, end_char, heading, metadata, text, source_id, checksum FROM chunks "
+            "WHERE id = ?",
+            (row,),
+        ).fetchone()
         if stored is None:
             return
-        heading, text = stored
-        if heading != new.heading:
-            self._forget_keywords(sql, [(row, heading, text)])
+        public, _, _, old_heading, old_metadata, text, source, check = stored
+        heading, metadata = (new.heading, _as_json(new.metadata)) if named else (old_heading, old_metadata)
+        if heading != old_heading:
+            self._forget_keywords(sql, [(row, old_heading, text)])
             sql.execute(
                 "INSERT INTO chunks_fts (rowid, heading, text) VALUES (?, ?, ?)",
-                (row, index_text(new.heading), index_text(text)),
+                (row, index_text(heading), index_text(text)),
             )
+        if check in (None, chunk_checksum(*stored[:-1])):  # damage must not be given a new, fitting checksum
+            check = chunk_checksum(public, new.start, new.end, heading, metadata, text, source)
         sql.execute(
-            "UPDATE chunks SET start_char = ?, end_char = ?, heading = ?, metadata = ? WHERE id = ?",
-            (new.start, new.end, new.heading, _as_json(new.metadata), row),
+            "UPDATE chunks SET start_char = ?, end_char = ?, heading = ?, metadata = ?, checksum = ? WHERE id = ?",
+            (new.start, new.end, heading, metadata, check, row),
         )
 
     def delete(self, sql: sqlite3.Connection, rows: Sequence[int]) -> None:
@@ -174,19 +186,19 @@ class DocumentTable:
     def payload(self, after: int, limit: int, upto: int = NEWEST) -> Payload | None:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
         rows = self._catalog.rows(
-            "SELECT v.row, c.chunk_id, c.text, s.uri, c.heading, c.metadata, v.vector FROM vectors v "
-            "JOIN chunks c ON c.id = v.item JOIN sources s ON s.id = c.source_id "
+            "SELECT v.row, c.chunk_id, c.text, s.uri, c.heading, c.metadata, v.item, v.vector, v.checksum "
+            "FROM vectors v JOIN chunks c ON c.id = v.item JOIN sources s ON s.id = c.source_id "
             "WHERE v.collection_id = ? AND v.row > ? AND v.row <= ? ORDER BY v.row LIMIT ?",
             (self.collection.id, after, upto, limit),
         )
         if not rows:
             return None
-        numbers, ids, texts, uris, headings, extras, blobs = zip(*rows, strict=True)
+        numbers, ids, texts, uris, headings, extras, items, blobs, checksums = zip(*rows, strict=True)
         return Payload(
             list(ids),
             list(texts),
             [_index_metadata(*row) for row in zip(uris, headings, extras, strict=True)],
-            np.frombuffer(b"".join(blobs), dtype=np.float32).reshape(len(rows), self.collection.dim),
+            checked_vectors(self._catalog, self.collection, items, blobs, checksums),
             int(numbers[-1]),
         )
 
@@ -215,11 +227,16 @@ class DocumentTable:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
         found: dict[int, Item] = {}
         for part in _parts(rows):
-            for row, public, text, uri, start, end, heading, extra in self._catalog.rows(
-                "SELECT c.id, c.chunk_id, c.text, s.uri, c.start_char, c.end_char, c.heading, c.metadata "
-                f"FROM chunks c JOIN sources s ON s.id = c.source_id WHERE c.id IN ({_marks(part)})",
+            for row, public, text, uri, source, start, end, heading, extra, check in self._catalog.rows(
+                "SELECT c.id, c.chunk_id, c.text, s.uri, s.id, c.start_char, c.end_char, c.heading, c.metadata, "
+                f"c.checksum FROM chunks c JOIN sources s ON s.id = c.source_id WHERE c.id IN ({_marks(part)})",
                 part,
             ):
+                if check not in (None, chunk_checksum(public, start, end, heading, extra, text, source)):
+                    raise CatalogDamagedError(
+                        f"{self._catalog.path} is damaged: chunk {row} (of {uri}) is not what was stored. Run "
+                        "`omnimemory repair`, which may find a copy of it, or restore a backup."
+                    )
                 metadata = _metadata(uri, heading, extra)
                 found[row] = Item(row, public, text, str(metadata.pop("source")), start, end, metadata)
         return found

@@ -8,25 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from omnimemory.faults import reach
 from omnimemory.storage.catalog import Catalog
 from omnimemory.storage.commands import CommandTable
 from omnimemory.storage.documents import DocumentTable
 from omnimemory.storage.generations import Generations
-from omnimemory.storage.index import ChromaIndex
-from omnimemory.storage.items import ItemTable
+from omnimemory.storage.items import ItemTable, Payload
+from omnimemory.storage.room import index_room, require_room
 from omnimemory.storage.vectors import rows_above
+
+if TYPE_CHECKING:
+    from omnimemory.storage.index import ChromaIndex
 
 __all__ = ["DrainOptions", "StoreOptions", "drain", "item_tables"]
 
 
 @dataclass(frozen=True, slots=True)
 class DrainOptions:
-    """How the index is written: rows a batch, HNSW's search width, and whether texts go into it."""
+    """How the index is written: rows a batch, HNSW's search width, whether texts go into it, rows between its syncs."""
 
     batch_size: int = 2000
     ef_search: int = 200
     documents: bool = True
+    sync_rows: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +65,25 @@ def drain(catalog: Catalog, index: ChromaIndex, generation: int, batch_size: int
         last_change, last_row = generations.ends(generation, table.collection)
         written += _apply_changes(generations, table, index, generation, last_change)
         row = generations.drained(generation, table.collection)
-        while not more_to_come or rows_above(catalog, table.collection, row, batch_size) >= batch_size:
+        while not more_to_come or rows_above(catalog, table.collection, row) >= batch_size:
             payload = table.payload(row, batch_size, last_row)
             if payload is None:
                 break
+            require_room(index.directory, _bytes_in_index(payload, index.documents), "what is new in the index")
+            reach("drain.add")
             index.add(table.collection, payload)
+            reach("drain.mark")
             row = payload.row
             generations.mark_drained(generation, table.collection, row)
             written += len(payload.ids)
     return written
+
+
+def _bytes_in_index(payload: Payload, documents: bool) -> int:
+    """Return about how much the index grows by these rows, and its queue, which holds them a second time."""
+    count, dim = payload.vectors.shape
+    texts = sum(map(len, payload.texts)) if documents else 0
+    return 2 * index_room(count, dim, texts)
 
 
 def _apply_changes(generations: Generations, table: ItemTable, index: ChromaIndex, generation: int, upto: int) -> int:
@@ -75,9 +91,11 @@ def _apply_changes(generations: Generations, table: ItemTable, index: ChromaInde
     while changes := generations.changes(generation, table.collection, upto, 1000):
         deleted = [public for _, public, operation in changes if operation == "delete"]
         touched = [public for _, public, operation in changes if operation == "update"]
+        reach("drain.change")
         tombstones = index.delete(table.collection, deleted) if deleted else 0
         if touched:
             index.update(table.collection, table.metadata_of(touched))
+        reach("drain.forget")
         generations.forget_changes(generation, table.collection, changes[-1][0], tombstones=tombstones)
         done += len(changes)
     return done

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from omnimemory.errors import IndexDamagedError, OmniMemoryError
+from omnimemory.errors import IndexDamagedError, OmniMemoryError, StoreError
+from omnimemory.faults import reach
 from omnimemory.storage.catalog import Catalog
 from omnimemory.storage.drain import DrainOptions, drain
 from omnimemory.storage.lock import IndexLock
@@ -33,20 +34,27 @@ _COMMITTED, _FINISH = b"\n", b"finish\n"
 
 
 class Drainer:
-    """The child process that drains while the parent goes on."""
+    """The child process that drains while the parent goes on. Raises :class:`StoreError` if it cannot be started."""
 
     def __init__(self, store: Path, options: DrainOptions) -> None:
-        # A session of its own: Ctrl-C reaches the parent only, which lets the child finish its batch.
-        self._process = subprocess.Popen(
-            python_child("omnimemory.storage.drainer", str(store.resolve()), json.dumps(asdict(options))),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            cwd=store,
-            env=child_environment(),
-            start_new_session=True,
-        )
+        try:
+            reach("drainer.start")
+            # A session of its own: Ctrl-C reaches the parent only, which lets the child finish its batch.
+            self._process = subprocess.Popen(
+                python_child("omnimemory.storage.drainer", str(store.resolve()), json.dumps(asdict(options))),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                cwd=store,
+                env=child_environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise StoreError(
+                f"The process that writes the index cannot be started ({error.strerror}). Searches are answered from "
+                "the catalog; the next ingest tries again."
+            ) from error
         assert self._process.stdin is not None
         self._input = self._process.stdin
         os.set_blocking(self._input.fileno(), False)
@@ -97,10 +105,16 @@ class Drainer:
         threading.Thread(target=self._process.communicate, name="omnimemory-drainer", daemon=True).start()
 
 
+def _stop(number: int, frame: object) -> None:  # noqa: ARG001 - Python calls it so
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
 def main(arguments: list[str]) -> int:
     """Drain the store named by the first argument until told to finish."""
     os.umask(0o077)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
     store, options = Path(arguments[0]), DrainOptions(**json.loads(arguments[1]))
     lock = IndexLock(store / "index.lock")
     if not lock.acquire(timeout=2.0):
@@ -146,6 +160,9 @@ def _drain_until_told(store: Path, catalog: Catalog, options: DrainOptions, news
             drain(catalog, index, generation, options.batch_size, more_to_come=True)
         drain(catalog, index, generation, options.batch_size)
         index.close()
+    except SystemExit:  # the system shuts down, say: the last batch was added or not, either way the folder is sound
+        index.close()
+        raise
     except BaseException:
         index.abandon()  # without the manifest that would call the folder sound
         raise

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+
+from omnimemory.forks import ForkLock
 
 __all__ = ["HotVectors"]
 
@@ -20,7 +21,7 @@ class HotVectors:
     def __init__(self, items: int) -> None:
         self._items = items
         self._table: OrderedDict[tuple[bytes, str], bytes] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def get_many(self, prefix: bytes, texts: Sequence[str]) -> list[bytes | None]:
         """Return the bytes of each vector, ``None`` where it is not here."""
@@ -60,7 +61,3 @@ class HotVectors:
         """Forget everything."""
         with self._lock:
             self._table.clear()
-
-    def after_fork(self) -> None:
-        """Drop a lock that a thread of the parent process may have held."""
-        self._lock = threading.Lock()

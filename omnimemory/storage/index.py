@@ -11,9 +11,8 @@ the server), so such a folder is refused. Whoever opens a folder holds the store
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,63 +20,61 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnimemory.errors import IndexDamagedError, StoreError
+from omnimemory.errors import IndexDamagedError, StoreError, StoreFullError
+from omnimemory.faults import reach
+from omnimemory.storage.blank_memory import BlankMemory
 from omnimemory.storage.catalog import Collection
+from omnimemory.storage.foreign import refuse_foreign_folder
+from omnimemory.storage.index_version import mark_version
 from omnimemory.storage.items import Payload
+from omnimemory.storage.manifest import suspend_manifest, write_manifest
+from omnimemory.storage.room import LEAST_ROOM, disk_errors, free_bytes, full_message, require_room
 
-__all__ = ["ChromaIndex", "is_clean", "restrict_modes"]
-
-MANIFEST = "manifest.json"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def _files(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.rglob("*") if path.is_file() and path.name != MANIFEST)
-
-
-def is_clean(directory: Path) -> bool:
-    """Return whether the folder is byte for byte what the last clean close left."""
-    try:
-        expected = json.loads((directory / MANIFEST).read_text("utf-8"))["files"]
-        found = {path.relative_to(directory).as_posix(): path for path in _files(directory)}
-        return expected.keys() == found.keys() and all(
-            expected[name] == [path.stat().st_size, _digest(path)] for name, path in found.items()
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+__all__ = ["ChromaIndex", "restrict_modes"]
 
 
 def restrict_modes(directory: Path) -> None:
     """Make folders 0700 and files 0600: Chroma creates them readable for everybody."""
-    for path in (directory, *directory.rglob("*")):
-        path.chmod(0o700 if path.is_dir() else 0o600)
+    for folder, _, names in os.walk(directory):
+        for path in (Path(folder), *(Path(folder, name) for name in names)):
+            with contextlib.suppress(FileNotFoundError):  # SQLite's journal comes and goes
+                mode = path.lstat().st_mode
+                private = 0o700 if stat.S_ISDIR(mode) else 0o600
+                if stat.S_IMODE(mode) != private and not stat.S_ISLNK(mode):
+                    path.chmod(private)
 
 
 class ChromaIndex:
     """An open generation of the index. The caller holds the index lock for as long as it lives.
 
     ``documents`` decides whether texts go into Chroma as well; without them the index is made faster and
-    is smaller, but other Chroma clients see ids and metadata only.
+    is smaller, but other Chroma clients see ids and metadata only. Each ``sync_rows`` rows Chroma rewrites its
+    HNSW files.
     """
 
-    def __init__(self, directory: Path, *, ef_search: int = 200, documents: bool = True) -> None:
+    def __init__(
+        self, directory: Path, *, ef_search: int = 200, documents: bool = True, sync_rows: int = 10_000
+    ) -> None:
         self.directory = directory
-        self._documents = documents
-        self._configuration: Any = {"hnsw": {"space": "cosine", "ef_search": ef_search, "sync_threshold": 10_000}}
+        self.documents = documents
+        self._configuration: Any = {"hnsw": {"space": "cosine", "ef_search": ef_search, "sync_threshold": sync_rows}}
         self._handles: dict[str, Any] = {}
+        self._asked: set[str] = set()  # whose graphs are loaded, and have grown to what they hold
         chromadb, settings = _chromadb()
-        for folder in (directory.parent, directory):  # parents=True would leave the upper one readable for all
-            folder.mkdir(exist_ok=True, mode=0o700)
-        (directory / MANIFEST).unlink(missing_ok=True)  # from here to a clean close the folder is not to be trusted
+        require_room(directory, 0, "opening the index")  # which writes to it, and a full disk would damage it
+        with disk_errors(directory):
+            for folder in (directory.parent, directory):  # parents=True would leave the upper one readable for all
+                refuse_foreign_folder(folder)
+                folder.mkdir(exist_ok=True, mode=0o700)
+            mark_version(directory)
+            suspend_manifest(directory)  # from here to a clean close the folder is not to be trusted
+            reach("index.open")
         with _index_errors(directory):
             self._client: Any = chromadb.PersistentClient(str(directory), settings=settings)
         try:
             with _index_errors(directory):
                 self._limit = int(self._client.get_max_batch_size())
+            restrict_modes(directory)
         except BaseException:
             self.abandon()
             raise
@@ -104,6 +101,7 @@ class ChromaIndex:
 
     def add(self, collection: Collection, payload: Payload) -> None:
         """Add items; ids that are there already are left alone."""
+        self._asked.discard(collection.name)
         with _index_errors(self.directory):
             handle = self._collection(collection)
             for start in range(0, len(payload.ids), self._limit):
@@ -111,9 +109,10 @@ class ChromaIndex:
                 handle.add(
                     ids=payload.ids[part],
                     embeddings=payload.vectors[part],
-                    documents=payload.texts[part] if self._documents else None,
+                    documents=payload.texts[part] if self.documents else None,
                     metadatas=payload.metadatas[part],
                 )
+        restrict_modes(self.directory)  # of what Chroma wrote anew, now and then
 
     def delete(self, collection: Collection, ids: Sequence[str]) -> int:
         """Delete ids; unknown ones are left out. Return how many were there: HNSW keeps their places for ever."""
@@ -145,10 +144,11 @@ class ChromaIndex:
 
     def query(self, collection: Collection, vector: NDArray[np.float32], k: int) -> tuple[list[str], list[float]]:
         """Return the ids of the k nearest items and their cosines as the index computes them."""
-        with _index_errors(self.directory):
+        with _index_errors(self.directory, blank=collection.name not in self._asked):
             found = self._collection(collection).query(
                 query_embeddings=vector[np.newaxis], n_results=k, include=["distances"]
             )
+        self._asked.add(collection.name)
         return list(found["ids"][0]), [1.0 - float(distance) for distance in found["distances"][0]]
 
     def vectors(self, collection: Collection, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
@@ -166,24 +166,19 @@ class ChromaIndex:
         """Close the client of a folder that failed, without the manifest that would call it sound."""
         self._handles.clear()
         # It failed before: whatever it says now adds nothing.
-        with contextlib.suppress(IndexDamagedError), _index_errors(self.directory):
+        with contextlib.suppress(StoreError), _index_errors(self.directory):
             self._client.close()
 
     def close(self) -> None:
         """Close the client, tighten the modes, and write the manifest that makes the folder trusted again."""
-        self._handles.clear()
-        with _index_errors(self.directory):
-            self._client.close()
-        restrict_modes(self.directory)
-        files = {
-            path.relative_to(self.directory).as_posix(): [path.stat().st_size, _digest(path)]
-            for path in _files(self.directory)
-        }
-        draft = self.directory / f"{MANIFEST}.new"
-        descriptor = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"files": files}, file)
-        draft.replace(self.directory / MANIFEST)
+        with disk_errors(self.directory):
+            reach("index.close")
+            self._handles.clear()
+            with _index_errors(self.directory):
+                self._client.close()
+            reach("manifest.write")
+            restrict_modes(self.directory)
+            write_manifest(self.directory)
 
 
 def _names_a_function(data: Any) -> bool:
@@ -213,17 +208,25 @@ def _chromadb() -> tuple[Any, Any]:
 
 
 class _index_errors:  # noqa: N801 - reads as what it is: a context manager
-    """Turn whatever Chroma raises into :class:`IndexDamagedError`, also the panics of its Rust core."""
+    """Turn whatever Chroma raises into :class:`IndexDamagedError`, also the panics of its Rust core.
 
-    def __init__(self, directory: Path) -> None:
+    On a full disk it is :class:`StoreFullError`: a new index would not help. The memory it gets is ``blank``.
+    """
+
+    def __init__(self, directory: Path, *, blank: bool = True) -> None:
         self._directory = directory
+        self._blank = BlankMemory() if blank else contextlib.nullcontext()
 
     def __enter__(self) -> None:
-        return None
+        self._blank.__enter__()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, IndexDamagedError | KeyboardInterrupt | SystemExit | GeneratorExit):
+        self._blank.__exit__(kind, error, trace)
+        if error is None or isinstance(error, StoreError | KeyboardInterrupt | SystemExit | GeneratorExit):
             return
+        free = free_bytes(self._directory)
+        if "disk is full" in str(error) or (free is not None and free < LEAST_ROOM):
+            raise StoreFullError(f"The index could not be written. {full_message(self._directory)}") from error
         raise IndexDamagedError(
             f"The index in {self._directory} failed ({type(error).__name__}: {error}). Searches are answered from "
             "the catalog, and the index is rebuilt from it at the next ingest."

@@ -7,28 +7,30 @@ never waits for one, and no search waits for the index to be opened.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omnimemory.errors import ConfigError, IndexDamagedError, StoreBusyError, StoreError
+from omnimemory.errors import ConfigError, IndexDamagedError, StoreBusyError, StoreError, StoreFullError
 from omnimemory.storage.catalog import Catalog
 from omnimemory.storage.drain import StoreOptions, drain
-from omnimemory.storage.drainer import Drainer
 from omnimemory.storage.generations import Generations
-from omnimemory.storage.index import ChromaIndex
-from omnimemory.storage.items import ItemTable
+from omnimemory.storage.items import Found, ItemTable
 from omnimemory.storage.lock import IndexLock
-from omnimemory.storage.rebuild import open_index, rebuild
 
-__all__ = ["Found", "IndexSession"]
+if TYPE_CHECKING:
+    from omnimemory.storage.drainer import Drainer
+    from omnimemory.storage.index import ChromaIndex
+
+__all__ = ["IndexSession"]
 
 _CHILD_ROWS = 512
 _BUSY_INGEST_SECONDS = 5.0
@@ -37,16 +39,6 @@ _KEEP_SECONDS = 1.0
 _QUERY_WAIT = 0.1
 _LEAVE_SECONDS = 1.0
 _OFF = "the index is switched off (index.enabled)"
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What the index said: ids, the cosines it claims, and which vector rows it had taken when it was asked."""
-
-    ids: list[str]
-    claims: list[float]
-    generation: int
-    drained: int
 
 
 class IndexSession:
@@ -69,6 +61,7 @@ class IndexSession:
         self._keeper: threading.Thread | None = None
         self._closing = threading.Event()
         self._large_searches = 0
+        self._asked: NDArray[np.float32] | None = None
         self._failure, self._retry_at = "", 0.0
         self._last_use = self._last_commit = float("-inf")
 
@@ -97,11 +90,12 @@ class IndexSession:
         finally:
             self._lock.release()
 
-    def why_closed(self) -> str | None:
-        """Return why a large search cannot use the index, or ``None`` if it can.
+    def why_closed(self, vector: NDArray[np.float32]) -> str | None:
+        """Return why a large search for ``vector`` cannot use the index, or ``None`` if it can.
 
         Opening costs seconds, so no search waits for it, and a process that searches once never pays it: the
-        second large search starts to open it, the first one where chromadb is imported anyway.
+        second large search starts to open it, the first one where chromadb is imported anyway. Asking both kinds for
+        one vector is one search.
         """
         if self._index is not None:
             return None
@@ -110,7 +104,8 @@ class IndexSession:
         with self._start_lock:
             if self._drainer is not None and time.monotonic() - self._last_commit < _BUSY_INGEST_SECONDS:
                 return "the index is being written"
-            self._large_searches += 1
+            self._large_searches += vector is not self._asked
+            self._asked = vector
             if self._large_searches < 2 and "chromadb" not in sys.modules:
                 return "the index is not open; the first search does not wait for it"
             if self._opening is None or not self._opening.is_alive():
@@ -144,15 +139,16 @@ class IndexSession:
                 return self._in_use()
             try:
                 self._open()
-            except IndexDamagedError as error:
+            except BaseException as error:
                 self.drop()
-                return str(error)
-            except BaseException:
-                self.drop()
+                if isinstance(error, IndexDamagedError | StoreFullError):
+                    return str(error)
                 raise
         return None
 
     def _open(self) -> None:
+        from omnimemory.storage.rebuild import open_index  # noqa: PLC0415 - most searches need no index
+
         self._index, self._generation = open_index(self._path, self._catalog, self._options.drain)
         drain(self._catalog, self._index, self._generation, self._options.drain.batch_size)
         for collection in self._catalog.collections():
@@ -195,7 +191,8 @@ class IndexSession:
             try:
                 if self._drainer is None and self._generations.waiting() >= _CHILD_ROWS:
                     self._close_index()
-                    self._drainer = Drainer(self._path, self._options.drain)
+                    with contextlib.suppress(StoreError):  # the drain at the end tries again, and says why not
+                        self._drainer = self._new_drainer()
                 if self._drainer is not None:
                     self._drainer.nudge()
             finally:
@@ -213,22 +210,35 @@ class IndexSession:
         if not self._options.index:
             return None
         with self._drain_lock:
-            with self._lock:
-                if self._drainer is None and not self._generations.waiting():
+            try:
+                if self._drained_here():
                     return None
-                if self._drainer is None and self._index is not None:
-                    try:
-                        drain(self._catalog, self._index, self._generation, self._options.drain.batch_size)
-                    except IndexDamagedError:
-                        self.drop()  # the child will question it, and make it anew if it must
-                    else:
-                        return None
-                drainer, self._drainer = self._drainer or Drainer(self._path, self._options.drain), None
-            reason = drainer.finish(tick)
-            if reason is None and self._generations.waiting() and self._index_lock.holder() is None:
-                # Whoever held it, such as a child that another command left behind, is done.
-                reason = Drainer(self._path, self._options.drain).finish(tick)
+                drainer, self._drainer = self._drainer or self._new_drainer(), None
+                reason = drainer.finish(tick)
+                if reason is None and self._generations.waiting() and self._index_lock.holder() is None:
+                    # Whoever held it, such as a child that another command left behind, is done.
+                    reason = self._new_drainer().finish(tick)
+            except StoreError as error:
+                self.drop()
+                return str(error)
             return reason
+
+    def _drained_here(self) -> bool:
+        """Drain into the index this process has open; return whether there is nothing to do for a child."""
+        with self._lock:
+            if self._drainer is not None or self._index is None:
+                return self._drainer is None and not self._generations.waiting()
+            try:
+                drain(self._catalog, self._index, self._generation, self._options.drain.batch_size)
+            except IndexDamagedError:
+                self.drop()  # the child will question it, and make it anew if it must
+                return False
+        return True
+
+    def _new_drainer(self) -> Drainer:
+        from omnimemory.storage.drainer import Drainer  # noqa: PLC0415 - a search needs none
+
+        return Drainer(self._path, self._options.drain)
 
     def rebuild(self) -> int:
         """Make the index anew from the catalog, without embedding anything; return its generation.
@@ -246,6 +256,8 @@ class IndexSession:
                 if not self._index_lock.acquire(timeout=5.0):
                     raise StoreBusyError(f"{self._in_use()}; close that one and try again.")
                 try:
+                    from omnimemory.storage.rebuild import rebuild  # noqa: PLC0415 - as above
+
                     return rebuild(self._path, self._catalog, self._options.drain)
                 finally:
                     self._index_lock.release()
@@ -266,7 +278,7 @@ class IndexSession:
             try:
                 if index is not None:
                     index.close()
-            except (IndexDamagedError, OSError):
+            except (StoreError, OSError):
                 if index is not None:
                     index.abandon()  # its folder is questioned at the next use
             finally:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from omnimemory.storage.catalog import Collection
 
-__all__ = ["NEWEST", "Item", "ItemTable", "Payload", "indexable"]
+__all__ = ["NEWEST", "Found", "Item", "ItemTable", "Payload", "indexable"]
 
 NEWEST = 2**63 - 1
 """A vector row above all others."""
@@ -69,6 +69,16 @@ def _is_scalar(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return isinstance(value, str | bool) or (isinstance(value, int) and -(2**63) <= value < 2**63)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the index said: ids, the cosines it claims, and which vector rows it had taken when it was asked."""
+
+    ids: list[str]
+    claims: list[float]
+    generation: int
+    drained: int
 
 
 class ItemTable(Protocol):

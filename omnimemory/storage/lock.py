@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import time
 import weakref
 from pathlib import Path
 
 from omnimemory.errors import StoreError
+from omnimemory.faults import reach
+from omnimemory.storage.room import disk_error, is_disk_error
 
-__all__ = ["IndexLock"]
+__all__ = ["IndexLock", "flock_within", "holders_of"]
 
 # Whoever asks who holds the lock takes a shared one for a moment; that must not make taking it fail.
 _LEAST_WAIT = 0.1
@@ -40,13 +43,16 @@ class IndexLock:
             return True
         descriptor = self._open(os.O_CREAT | os.O_RDWR)
         try:
-            if not _lock(descriptor, fcntl.LOCK_EX, max(timeout, _LEAST_WAIT)):
+            if not flock_within(descriptor, fcntl.LOCK_EX, max(timeout, _LEAST_WAIT)):
                 os.close(descriptor)
                 return False
+            reach("lock.take")
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         except OSError as error:
             os.close(descriptor)
+            if is_disk_error(error):
+                raise disk_error(self._path, error) from error
             raise StoreError(f"{self._path} cannot be locked ({error.strerror}).") from error
         self._descriptor = descriptor
         _HELD.add(self)
@@ -75,7 +81,7 @@ class IndexLock:
             return None
         descriptor = self._open(os.O_RDONLY)
         try:
-            if _lock(descriptor, fcntl.LOCK_SH, 0.0):
+            if flock_within(descriptor, fcntl.LOCK_SH, 0.0):
                 return None
             return int(os.pread(descriptor, 20, 0))
         except ValueError:  # it took the lock this very moment
@@ -85,14 +91,23 @@ class IndexLock:
 
     def _open(self, flags: int) -> int:
         try:
-            return os.open(self._path, flags | os.O_CLOEXEC, 0o600)
+            # A link or a pipe in its place: it must not be written through, nor waited for.
+            descriptor = os.open(self._path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         except OSError as error:
+            if is_disk_error(error):
+                raise disk_error(self._path, error) from error
             raise StoreError(
                 f"{self._path} cannot be opened ({error.strerror}). Check the permissions of its folder."
             ) from error
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            os.close(descriptor)
+            raise StoreError(f"{self._path} is a link or no file, so it is not written to. Delete it and try again.")
+        return descriptor
 
 
-def _lock(descriptor: int, kind: int, timeout: float) -> bool:
+def flock_within(descriptor: int, kind: int, timeout: float) -> bool:
+    """Take a lock of this kind on an open file, waiting up to ``timeout`` seconds; return whether it was had."""
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -103,6 +118,26 @@ def _lock(descriptor: int, kind: int, timeout: float) -> bool:
             time.sleep(0.02)
         else:
             return True
+
+
+def holders_of(*paths: Path, shared: bool = False) -> str:
+    """Return "process 123" (or "another process") for who keeps others from one of these files, to be told to a user.
+
+    With ``shared`` those count as well who only read.
+
+    The kernel tells, where it is Linux. Opening the file to ask would free this process's own locks on it.
+    """
+    held, kinds = set(), ("READ", "WRITE") if shared else ("WRITE",)
+    try:
+        table = [line.split() for line in Path("/proc/locks").read_text("ascii").splitlines()]
+        for path in paths:
+            status = path.stat()
+            place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+            held |= {int(line[4]) for line in table if line[3] in kinds and line[5] == place}
+    except (OSError, ValueError, IndexError):
+        pass
+    found = sorted(held - {0, os.getpid()})
+    return f"process {', '.join(map(str, found))}" if found else "another process"
 
 
 _HELD: weakref.WeakSet[IndexLock] = weakref.WeakSet()

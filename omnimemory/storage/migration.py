@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omnimemory.errors import SchemaError, StoreBusyError
-from omnimemory.storage.lock import IndexLock
+from omnimemory.faults import reach
+from omnimemory.storage.foreign import refuse_foreign_schema
+from omnimemory.storage.lock import IndexLock, holders_of
+from omnimemory.storage.room import disk_errors, require_room
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -52,7 +55,8 @@ def migrate(path: Path, found: str, head: str, *, directory: Path | None = None)
     if not lock.acquire(timeout=_WAIT_SECONDS):
         raise StoreBusyError(f"{path} is being migrated by process {lock.holder()}. Try again when it is done.")
     try:
-        with _only_user(path) as original:
+        with disk_errors(path), _only_user(path) as original:
+            refuse_foreign_schema(path, original)
             if _revision(original) == found:  # another process may have migrated it while this one waited
                 _migrate(path, original, backup, config, head)
     finally:
@@ -91,7 +95,8 @@ def _only_user(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             raise StoreBusyError(
-                f"{path} must be migrated, but another process uses it ({error}). Close that one and try again."
+                f"{path} must be migrated, but {holders_of(path, shared=True)} uses it ({error}). "
+                "Close that one and try again."
             ) from error
         yield connection
     finally:
@@ -99,22 +104,30 @@ def _only_user(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _migrate(path: Path, original: sqlite3.Connection, backup: Path, config: Config, head: str) -> None:
+    for old in path.parent.glob(f"{path.name}.*.migrating*"):
+        old.unlink(missing_ok=True)  # a draft of a process that was killed in the midst of this
+    require_room(path, 3 * path.stat().st_size, "migrating a copy of the catalog")
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}.migrating")
     try:
+        reach("migrate.copy")
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         with contextlib.closing(sqlite3.connect(draft)) as target:
             original.backup(target)
+        reach("migrate.upgrade")
         _upgrade(draft, config, head)
         _check(draft, head)
         # The write-ahead log belongs to the original's name: fold it in before the name changes hands.
         if original.execute("PRAGMA journal_mode = DELETE").fetchone()[0] != "delete":
             raise StoreBusyError(f"{path} must be migrated, but another process uses it. Close that one first.")
+        reach("migrate.backup")
         backup.unlink(missing_ok=True)
         try:
             os.link(path, backup)
         except OSError:  # a file system without hard links
             shutil.copy2(path, backup)
+        reach("migrate.switch")
         draft.replace(path)
+        reach("migrate.done")
     finally:
         for left in ("", "-journal", "-wal", "-shm"):
             draft.with_name(draft.name + left).unlink(missing_ok=True)

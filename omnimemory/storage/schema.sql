@@ -8,6 +8,7 @@ CREATE TABLE meta (
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) WITHOUT ROWID;
+-- `checksum` in the tables below: see checksums.py; NULL is "not known".
 -- A vector space: vectors of two spaces are never compared.
 CREATE TABLE spaces (
     id INTEGER PRIMARY KEY,
@@ -32,6 +33,7 @@ CREATE TABLE sources (
     kind TEXT NOT NULL,
     state TEXT NOT NULL DEFAULT '{}',
     complete INTEGER NOT NULL DEFAULT 0,
+    checksum INTEGER,
     UNIQUE (uri, kind)
 );
 -- `pending`: stored without a vector because the model was not there; `unembeddable`: why it never gets one.
@@ -45,7 +47,8 @@ CREATE TABLE chunks (
     heading TEXT NOT NULL DEFAULT '',
     metadata TEXT NOT NULL DEFAULT '{}',
     pending INTEGER NOT NULL DEFAULT 0,
-    unembeddable TEXT
+    unembeddable TEXT,
+    checksum INTEGER
 );
 CREATE INDEX chunks_source ON chunks (source_id, start_char);
 CREATE INDEX chunks_pending ON chunks (id) WHERE pending;
@@ -70,7 +73,8 @@ CREATE TABLE events (
     duration REAL,
     session TEXT,
     host TEXT,
-    shell TEXT
+    shell TEXT,
+    checksum INTEGER
 );
 CREATE INDEX events_command ON events (command_row, timestamp);
 CREATE INDEX events_source ON events (source_id, position);
@@ -79,7 +83,8 @@ CREATE TABLE vectors (
     row INTEGER PRIMARY KEY AUTOINCREMENT,
     collection_id INTEGER NOT NULL REFERENCES collections (id),
     item INTEGER NOT NULL,
-    vector BLOB NOT NULL
+    vector BLOB NOT NULL,
+    checksum INTEGER
 );
 CREATE UNIQUE INDEX vectors_item ON vectors (collection_id, item);
 CREATE INDEX vectors_row ON vectors (collection_id, row);
@@ -110,3 +115,21 @@ CREATE VIRTUAL TABLE chunks_fts USING fts5 (
 CREATE VIRTUAL TABLE commands_fts USING fts5 (
     text, content = '', tokenize = 'porter unicode61 remove_diacritics 2'
 );
+-- What was forgotten and must not come back by itself: keyed hashes, no text.
+CREATE TABLE tombstones (
+    hash BLOB PRIMARY KEY
+) WITHOUT ROWID;
+-- What the catalog has forgotten and a file may still hold: purged place by place.
+CREATE TABLE purges (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    place TEXT NOT NULL,
+    detail TEXT NOT NULL DEFAULT '',
+    data BLOB
+);
+-- Whoever changes what a checksum is of, and does not know of it, leaves none.
+CREATE TRIGGER sources_changed AFTER UPDATE OF state, uri, kind ON sources WHEN new.checksum IS old.checksum BEGIN
+    UPDATE sources SET checksum = NULL WHERE id = new.id;
+END;
+CREATE TRIGGER events_moved AFTER UPDATE OF key, command_row ON events WHEN new.checksum IS old.checksum BEGIN
+    UPDATE events SET checksum = NULL WHERE id = new.id;
+END;

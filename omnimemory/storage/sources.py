@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnimemory.storage.catalog import Catalog
+from omnimemory.storage.checksums import source_checksum
 
-__all__ = ["StoredSource", "reopen_source", "source_state", "sources_below"]
+__all__ = ["StoredSource", "find_source", "remember", "reopen_source", "source_state", "sources_below"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,20 @@ def source_state(sql: sqlite3.Connection, source: int) -> dict[str, Any]:
     return found
 
 
+def remember(sql: sqlite3.Connection, source: int, state: dict[str, Any]) -> None:
+    """Change what a source remembers, and nothing else about it."""
+    known = json.dumps(state)
+    for uri, kind in sql.execute("SELECT uri, kind FROM sources WHERE id = ?", (source,)).fetchall():
+        check = source_checksum(known, uri, kind)
+        sql.execute("UPDATE sources SET state = ?, checksum = ? WHERE id = ?", (known, check, source))
+
+
 def reopen_source(sql: sqlite3.Connection, source: int) -> None:
     """Mark a source incomplete, so that its next ingest looks at it again, whatever it remembers."""
     sql.execute("UPDATE sources SET complete = 0 WHERE id = ?", (source,))
+
+
+def find_source(catalog: Catalog, uri: str, kind: str) -> StoredSource | None:
+    """Return a source by its uri and kind, or ``None``."""
+    rows = catalog.rows("SELECT id, uri, state, complete FROM sources WHERE uri = ? AND kind = ?", (uri, kind))
+    return next((StoredSource(row[0], row[1], json.loads(row[2]), bool(row[3])) for row in rows), None)

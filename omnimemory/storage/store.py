@@ -11,22 +11,22 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omnimemory.errors import ConfigError, IndexDamagedError, SpaceMismatchError
+from omnimemory.errors import ConfigError, IndexDamagedError, SpaceMismatchError, StoreError, StoreFullError
 from omnimemory.storage.catalog import Collection
 from omnimemory.storage.commands import CommandTable
 from omnimemory.storage.documents import DocumentTable
 from omnimemory.storage.drain import StoreOptions
 from omnimemory.storage.exact import ExactIndex
 from omnimemory.storage.generations import Generations
-from omnimemory.storage.index_session import Found, IndexSession
-from omnimemory.storage.items import ItemTable
+from omnimemory.storage.index_session import IndexSession
+from omnimemory.storage.items import Found, ItemTable
 from omnimemory.storage.store_folder import bytes_under, open_catalog
 from omnimemory.storage.vectors import cosines, read_vectors, rows_above, vectors_of
 from omnimemory.storage.where import check_where, match_records
@@ -74,7 +74,7 @@ class Store:
     def _collection(self, name: str, fingerprint: str, model: str, dim: int) -> Collection:
         found = self.catalog.ensure_collection(name, fingerprint=fingerprint, model=model, dim=dim)
         _check_space(self.path, found, model, fingerprint)
-        return found
+        return replace(found, model=model, dim=dim)  # which is what an equal fingerprint says
 
     # -- reading
 
@@ -89,12 +89,12 @@ class Store:
         size = self._size(kind)
         if size <= self.options.exact_rows:
             return self._answer_exactly(kind, query, k, f"{size} vectors, exact up to {self.options.exact_rows}")
-        why_not = self._session.why_closed()
+        why_not = self._session.why_closed(query)
         if why_not:
             return self._answer_exactly(kind, query, k, why_not)
         try:
             return self._ask_index(kind, query, k)
-        except IndexDamagedError as error:
+        except (IndexDamagedError, StoreFullError) as error:
             self._session.drop()
             return self._answer_exactly(kind, query, k, str(error))
 
@@ -265,11 +265,11 @@ os.register_at_fork(before=_OPEN_LOCK.acquire, after_in_parent=_OPEN_LOCK.releas
 class open_store:  # noqa: N801 - used like the function it stands for
     """Open a store, shared with everybody in this process who opened the same directory.
 
-    ``.store`` is the shared :class:`Store`; ``.close()`` closes it when the last one lets go.
+    ``.store`` is the :class:`Store`; ``.close()`` closes it when the last one lets go.
     """
 
     def __init__(self, path: Path, options: StoreOptions, *, fingerprint: str, model: str, dim: int) -> None:
-        self._path = path.expanduser().resolve()
+        self._path = Path(os.path.realpath(path.expanduser()))  # resolve() raises for a loop of links
         self._key = (os.getpid(), self._path)  # a forked child must not be handed its parent's store
         self._done = False
         with _OPEN_LOCK:
@@ -280,7 +280,14 @@ class open_store:  # noqa: N801 - used like the function it stands for
                 _check_space(self._path, found.documents.collection, model, fingerprint)
                 _check_options(self._path, found.options, options)
             _OPEN[self._key] = (found, users + 1)
-        self.store = found
+        self._store = found
+
+    @property
+    def store(self) -> Store:
+        """The shared store. Raises :class:`StoreError` in a forked child, whose locks may never be free."""
+        if self._key[0] != os.getpid():
+            raise StoreError("A store cannot be used after fork: open it in the child process instead.")
+        return self._store
 
     def close(self, *, wait: bool = True) -> None:
         """Let go of the store (see :meth:`Store.close`); calling it again does nothing."""

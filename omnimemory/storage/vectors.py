@@ -63,17 +63,31 @@ def wrong_vectors(
 
     Those of another size are zeros.
     """
-    wrong = [place for place, blob in enumerate(blobs) if not isinstance(blob, bytes) or len(blob) != 4 * dim]
-    whole = list(blobs)
-    for place in wrong:
-        whole[place] = bytes(4 * dim)
+    wrong: set[int] = set()
+    if not _have_form(dim, items, blobs, checksums):
+        rows = zip(items, blobs, checksums, strict=True)
+        wrong = {place for place, row in enumerate(rows) if not _has_form(dim, *row)}
+    whole = [bytes(4 * dim) if place in wrong else blob for place, blob in enumerate(blobs)] if wrong else blobs
     vectors = np.frombuffer(b"".join(whole), dtype="<f4").reshape(len(whole), dim)
-    if not wrong and None not in checksums:
-        # The way that nearly all blocks take: they are compared at once.
-        return vectors, np.flatnonzero(vector_checksums(items, vectors) != np.asarray(checksums)).tolist()
-    found = vector_checksums(items, vectors).tolist()
-    known = (place for place, check in enumerate(checksums) if check is not None and check != found[place])
-    return vectors, sorted({*wrong, *known})
+    found = vector_checksums([0 if place in wrong else item for place, item in enumerate(items)], vectors).tolist()
+    if found != list(checksums):
+        wrong.update(place for place, check in enumerate(checksums) if check not in (None, found[place]))
+    return vectors, sorted(wrong)
+
+
+def _have_form(dim: int, items: Sequence[int], blobs: Sequence[bytes], checksums: Sequence[int | None]) -> bool:
+    # All at once, and a tenth of the time: these are sets of a few types and one length.
+    return (
+        set(map(type, blobs)) <= {bytes}
+        and set(map(len, blobs)) <= {4 * dim}
+        and set(map(type, items)) <= {int}
+        and set(map(type, checksums)) <= {int, type(None)}
+    )
+
+
+def _has_form(dim: int, item: object, blob: object, check: object) -> bool:
+    # A damaged row may hold anything, whatever the type of its column.
+    return isinstance(item, int) and type(blob) is bytes and len(blob) == 4 * dim and isinstance(check, int | None)
 
 
 def checked_vectors(

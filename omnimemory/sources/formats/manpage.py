@@ -14,6 +14,7 @@ from itertools import accumulate
 
 from omnimemory.records import Document, Heading
 from omnimemory.sources.formats.decoding import SkippedError
+from omnimemory.sources.formats.limits import MOST_HEADINGS, MOST_LINES, check_count
 from omnimemory.sources.formats.mdoc import CALLABLE, spoken
 from omnimemory.sources.formats.roff import plain, words
 
@@ -46,6 +47,7 @@ def read_manpage(uri: str, text: str) -> Document:
 
     Raises :class:`SkippedError` for a page that only refers to another one.
     """
+    check_count(text, "\n", MOST_LINES, "lines of roff")
     page = _Page()
     for line in text.splitlines():
         page.read(line)
@@ -109,7 +111,8 @@ class _Page:
     def _head(self, level: int, title: str) -> None:
         self.heading = 0
         self._blank()
-        self.headings.append((len(self.lines), level))
+        if len(self.headings) < MOST_HEADINGS:
+            self.headings.append((len(self.lines), level))
         self.section = title.strip()[:200]
         self.lines += [self.section, ""]
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from omnimemory.records import Document, Heading
+from omnimemory.sources.formats.limits import MOST_HEADINGS, MOST_LINES
 
 __all__ = ["fences", "markdown_headings", "read_markdown", "read_rst"]
 
@@ -34,7 +36,7 @@ def read_markdown(uri: str, text: str) -> Document:
     front = _FRONT_MATTER.match(text)
     start = front.end() if front else 0
     metadata = _front_matter(front[1]) if front else {}
-    return Document(uri, text, "markdown", tuple(markdown_headings(text, start)), metadata)
+    return Document(uri, text, "markdown", tuple(islice(markdown_headings(text, start), MOST_HEADINGS)), metadata)
 
 
 def fences(text: str) -> list[tuple[int, int]]:
@@ -47,6 +49,8 @@ def fences(text: str) -> list[tuple[int, int]]:
         elif match[1].startswith(opened[1]) and not text[match.end() : _line_end(text, match.end())].strip():
             found.append((opened[0], _line_end(text, match.end())))
             opened = None
+            if len(found) == MOST_HEADINGS:
+                break
     return [*found, (opened[0], len(text))] if opened else found
 
 
@@ -110,6 +114,8 @@ def _unquoted(value: str) -> str:
 
 def read_rst(uri: str, text: str) -> Document:
     """Return reStructuredText with its section titles as headings."""
+    if text.count("\n") > MOST_LINES:
+        return Document(uri, text, "rst")
     lines = _LINE.findall(text)
     levels: list[tuple[str, bool]] = []
     found: list[Heading] = []
@@ -125,7 +131,7 @@ def read_rst(uri: str, text: str) -> Document:
             start = offset - len(lines[number - 1]) - (len(lines[number - 2]) if over else 0)
             found.append(Heading(start, levels.index(style) + 1, title.strip()[:_TITLE]))
         offset += len(lines[number])
-    return Document(uri, text, "rst", tuple(found))
+    return Document(uri, text, "rst", tuple(found[:MOST_HEADINGS]))
 
 
 def _is_title(title: str, line: str, above: str) -> bool:

@@ -6,15 +6,18 @@ Outputs are left out: they are data, often large, and made anew by running the c
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import Any
 
 from omnimemory.errors import SourceError
 from omnimemory.records import Document, Heading
 from omnimemory.sources.formats.decoding import without_surrogates
+from omnimemory.sources.formats.limits import MOST_HEADINGS, check_count
 from omnimemory.sources.formats.markup import markdown_headings
 
 __all__ = ["read_notebook"]
 
+_MOST_VALUES = 1_000_000
 _FIX = "open it in Jupyter and save it again, or exclude it"
 
 
@@ -24,6 +27,7 @@ def read_notebook(uri: str, text: str) -> Document:
     Raises :class:`~omnimemory.errors.SourceError` when the file is not JSON (naming the place) or no notebook.
     """
     name = uri.rsplit("/", 1)[-1]
+    check_count(text, "[{", _MOST_VALUES, "lists and objects of JSON")
     try:
         notebook = json.loads(text)
     except json.JSONDecodeError as error:
@@ -39,10 +43,13 @@ def read_notebook(uri: str, text: str) -> Document:
     offset = 0
     for kind, source in cells:
         if kind == "markdown":
-            headings += (Heading(offset + each.start, each.level, each.title) for each in markdown_headings(source))
+            headings += (
+                Heading(offset + each.start, each.level, each.title)
+                for each in islice(markdown_headings(source), MOST_HEADINGS)
+            )
         parts.append(source)
         offset += len(source) + 2
-    return Document(uri, "\n\n".join(parts), "notebook", tuple(headings), _metadata(notebook))
+    return Document(uri, "\n\n".join(parts), "notebook", tuple(headings[:MOST_HEADINGS]), _metadata(notebook))
 
 
 def _cells(notebook: Any) -> list[tuple[str, str]] | None:

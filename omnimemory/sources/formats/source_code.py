@@ -8,8 +8,10 @@ follows from its indentation. Every pattern is bounded, so minified files take n
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from omnimemory.records import Document, Heading
+from omnimemory.sources.formats.limits import MOST_HEADINGS
 
 __all__ = ["language_of", "read_code"]
 
@@ -72,7 +74,7 @@ _JAVA = rf"""
 _C = r"""
     ^() (?: (?:typedef[ \t]+)?(?:static[ \t]+)?(?:struct|class|enum|union|namespace)[ \t]+ (\w{1,80}) [^;()\n]{0,120}$
       | (?!(?:if|for|while|switch|return|else|do|sizeof|case|typedef|using|extern)\b)
-        (?:[A-Za-z_][\w:<>,*&~]{0,80}[ \t*&]+){0,6} ([A-Za-z_~][\w:~]{0,80}) [ \t]*\([^;\n]{0,300}$ )"""
+        (?:(?>[A-Za-z_,>][\w:<>,~]{0,80}[ \t*&]+)){0,6} ([A-Za-z_~][\w:~]{0,80}) [ \t]*\([^;\n]{0,300}$ )"""
 _RUST = r"""
     ^([ \t]*) (?:pub(?:\([^)\n]{0,40}\))?[ \t]+)?
     (?:(?:default|const|async|unsafe|extern[ \t]+"[^"\n]{0,20}")[ \t]+){0,4}
@@ -127,7 +129,7 @@ def read_code(uri: str, text: str, language: str) -> Document:
 def _definitions(text: str, pattern: str, flags: int) -> tuple[Heading, ...]:
     found: list[Heading] = []
     outer: list[int] = []  # indentations of the definitions that the current one stands in
-    for match in re.finditer(pattern, text, re.MULTILINE | re.VERBOSE | flags):
+    for match in islice(re.finditer(pattern, text, re.MULTILINE | re.VERBOSE | flags), MOST_HEADINGS):
         indent = len(match[1].expandtabs(4))
         while outer and outer[-1] >= indent:
             outer.pop()

@@ -15,10 +15,12 @@ from dataclasses import dataclass, field, replace
 from html import unescape
 
 from omnimemory.records import Document, Heading
+from omnimemory.sources.formats.limits import MOST_HEADINGS, check_count
 
 __all__ = ["read_html"]
 
 _TITLE = 200
+_MOST_TAGS = 2_000_000
 _ATTRIBUTES = r"""(?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+"""
 _TOKEN = re.compile(
     rf"""<(?:
@@ -47,10 +49,12 @@ _RUN = re.compile(f"({_OPEN}[1-6])?[ {_CELL}]*[{_MARKS}][ {_MARKS}]*({_CLOSE})?"
 _EMPTY_HEADING = re.compile(f"{_OPEN}[1-6][ {_MARKS}]*{_CLOSE}")
 _HEADING_MARK = re.compile(f"{_OPEN}([1-6])|{_CLOSE}")
 _TEXT = re.compile(r"[^\s\1-\7]")
+_LONG_NUMBER = re.compile(r"&#([0-9]{8,}+);?")
 
 
 def read_html(uri: str, text: str) -> Document:
     """Return the readable text of an HTML page, its title as metadata, and its headings."""
+    check_count(text, "<", _MOST_TAGS, "tags")
     page = _Page()
     source = _CONTROLS.sub("", text)
     # Splitting yields the text before each token and the token's five groups: far faster than match objects.
@@ -61,7 +65,7 @@ def read_html(uri: str, text: str) -> Document:
         if name is not None:
             page.tag(name.lower(), attributes, closing=end == "/")
         elif raw is not None and not page.title and raw.lower() == "title":
-            page.title = " ".join(unescape(content or "").split())[:_TITLE]
+            page.title = " ".join(_unescaped(content or "").split())[:_TITLE]
     body, headings = _finished(page.chosen())
     return Document(uri, body, "html", headings, {"title": page.title} if page.title else {})
 
@@ -176,10 +180,20 @@ class _Page:
         return "".join(self.parts)
 
 
+def _unescaped(text: str) -> str:
+    return unescape(_LONG_NUMBER.sub(_shortened, text))
+
+
+def _shortened(reference: re.Match[str]) -> str:
+    """Return a reference to a character by its number without leading zeros: Python refuses 4,300 digits."""
+    number = reference[1].lstrip("0")
+    return f"&#{number or 0};" if len(number) < 8 else "\ufffd"
+
+
 def _finished(marked: str) -> tuple[str, tuple[Heading, ...]]:
     """Turn marks into line breaks and headings, and spaces outside of ``pre`` into single ones."""
     pieces = []
-    for number, piece in enumerate(unescape(marked).split(_PRE)):
+    for number, piece in enumerate(_unescaped(marked).split(_PRE)):
         if number % 2:
             pieces.append(_RUN.sub("\n", piece).strip("\n").rstrip())
         else:
@@ -194,7 +208,7 @@ def _finished(marked: str) -> tuple[str, tuple[Heading, ...]]:
         length += len(clean[-1])
         position = mark.end() + text.startswith(" ", mark.end()) * bool(mark[1])
         title = text[position : position + 2 * _TITLE].split("\n", 1)[0].split(_CLOSE, 1)[0].strip(" ¶")
-        if mark[1] and title:
+        if mark[1] and title and len(headings) < MOST_HEADINGS:
             headings.append(Heading(length, int(mark[1]), title[:_TITLE]))
     clean.append(text[position:])
     body = "".join(clean).rstrip()

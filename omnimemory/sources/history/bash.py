@@ -16,10 +16,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from omnimemory.sources.history.entry import MAX_COMMAND_BYTES, Entry, Span, seconds, to_entries
+from omnimemory.sources.history.entry import MAX_COMMAND_BYTES, Entry, Span, plain_event, seconds, to_entries
 from omnimemory.sources.history.histfile import histfile
 
-__all__ = ["DEDUPLICATED", "NAME", "default_paths", "looks_like", "parse", "spans"]
+__all__ = ["DEDUPLICATED", "NAME", "default_paths", "event", "looks_like", "parse", "spans"]
 
 NAME = "bash"
 DEDUPLICATED = False
@@ -27,6 +27,8 @@ DEDUPLICATED = False
 
 TIMESTAMP = re.compile(rb"^\0*#([0-9]+)[ \t]*\r?$", re.MULTILINE)
 PARTIAL_TIMESTAMP = re.compile(rb"\0*#[0-9]*[ \t]*\r?")
+
+event = plain_event
 
 
 def parse(data: bytes, start: int = 0) -> Iterator[Entry]:

@@ -9,14 +9,24 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import isnan, nan
 from typing import overload
 
 from omnimemory.records import Event
 
-__all__ = ["MAX_COMMAND_BYTES", "Entries", "Entry", "Span", "seconds", "to_entries"]
+__all__ = [
+    "LAST_SECOND",
+    "MAX_COMMAND_BYTES",
+    "Entries",
+    "Entry",
+    "MakeEvent",
+    "Span",
+    "plain_event",
+    "seconds",
+    "to_entries",
+]
 
 MAX_COMMAND_BYTES = 64 * 1024
 """Longer commands are skipped and counted: cutting one could leave half a secret, and half a command is a lie."""
@@ -25,6 +35,10 @@ LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z, the last one that datetim
 
 Span = tuple[bytes, float | None, float | None, int, int, bool]
 """Command, timestamp (s), duration (s), start and end (byte offsets), complete. A plain tuple: one per line read."""
+
+
+MakeEvent = Callable[[bytes, str], Event | None]
+"""What makes an event of a span's bytes and the name of its format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +62,9 @@ class Entries(Sequence[Entry]):
     Equal commands share one string. Reading an item makes it.
     """
 
-    def __init__(self, shell: str, spans: Iterable[Span] = ()) -> None:
+    def __init__(self, shell: str, spans: Iterable[Span] = (), event: MakeEvent | None = None) -> None:
         self._shell = shell
+        self._make = event or plain_event
         self._kinds: dict[bytes, int | None] = {}
         self._events: list[Event] = []
         self._event = array("I")
@@ -77,7 +92,7 @@ class Entries(Sequence[Entry]):
         return True
 
     def _new_kind(self, raw: bytes) -> int | None:
-        event = _event(raw, self._shell)
+        event = None if len(raw) > MAX_COMMAND_BYTES else self._make(raw, self._shell)
         if event is not None:
             self._events.append(event)
         return None if event is None else len(self._events) - 1
@@ -111,17 +126,16 @@ def _known(value: float) -> float | None:
     return None if isnan(value) else value
 
 
-def _event(raw: bytes, shell: str) -> Event | None:
-    if len(raw) > MAX_COMMAND_BYTES:
-        return None
+def plain_event(raw: bytes, shell: str) -> Event | None:
+    """Return the event of a command's bytes; ``None`` when it is blank."""
     # NULs are what a power cut leaves behind; no shell can run one.
     command = raw.replace(b"\0", b"").decode("utf-8", "replace")
     return Event(command, shell=shell) if command.strip() else None
 
 
-def to_entries(spans: Iterable[Span], shell: str) -> Iterator[Entry]:
+def to_entries(spans: Iterable[Span], shell: str, event: MakeEvent | None = None) -> Iterator[Entry]:
     """Yield the entries of those spans that hold a command, in order."""
-    return iter(Entries(shell, spans))
+    return iter(Entries(shell, spans, event))
 
 
 def seconds(digits: bytes) -> float | None:

@@ -14,10 +14,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from omnimemory.sources.history.entry import Entry, Span, seconds, to_entries
+from omnimemory.sources.history.entry import Entry, Span, plain_event, seconds, to_entries
 from omnimemory.sources.history.histfile import expand
 
-__all__ = ["DEDUPLICATED", "NAME", "default_paths", "looks_like", "parse", "spans"]
+__all__ = ["DEDUPLICATED", "NAME", "default_paths", "event", "looks_like", "parse", "spans"]
 
 NAME = "fish"
 DEDUPLICATED = True
@@ -28,6 +28,8 @@ ITEM = re.compile(rb"^\0*- cmd:(?: - cmd:)*([^\n]*)(?:\n +when:([^\n]*)\n)?", re
 STRAY_WHEN = b"    when:"
 WHEN = re.compile(rb"^ +when:([^\n]*)\n", re.MULTILINE)
 ESCAPE = re.compile(rb"\\([\\n])")
+
+event = plain_event
 
 
 def parse(data: bytes, start: int = 0) -> Iterator[Entry]:

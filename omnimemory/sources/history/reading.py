@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from omnimemory.errors import SourceError
+from omnimemory.faults import reach
 
 __all__ = ["HEAD_BYTES", "check_text", "open_regular", "read_all"]
 
@@ -29,6 +30,7 @@ def open_regular(path: Path) -> Iterator[tuple[int, os.stat_result]]:
     except (OSError, ValueError) as error:
         raise _source_error(path, error) from error
     try:
+        reach("source.read")
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise SourceError(f"{path} is not a regular file but {_kind(status.st_mode)}. Give a history file.")

@@ -27,6 +27,7 @@ from omnimemory.sources.history.shells import SHELLS, detect, shell_named
 __all__ = ["HistoryRead", "read_history"]
 
 MAX_BYTES = 256 * 1024 * 1024
+_BLANK = b"\0 \t\r\n\v\f"
 KEY_BYTES = 64  # the most that BLAKE2b takes
 
 
@@ -37,7 +38,8 @@ class HistoryRead:
     ``entries`` are those after the verified prefix, or all of them when the file was ``rewritten`` or is read for
     the first time; the first one has the ordinal ``first_position``. ``unchanged``: the file is byte for
     byte what ``cursor`` saw, and there are no entries. ``oversize`` counts the commands among the bytes parsed that
-    were skipped for their length. ``cursor`` is to be stored after the entries are committed.
+    were skipped for their length, ``unreadable`` the lines that are none. ``cursor`` is to be stored after the entries
+    are committed.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class HistoryRead:
     unchanged: bool
     cursor: Cursor
     oversize: int = 0
+    unreadable: int = 0
 
 
 def read_history(
@@ -126,13 +129,16 @@ def _cursor_over(data: bytes, digest: str, status: os.stat_result, now_ns: int) 
 def _parsed(path: Path, data: bytes, name: str, seen: Cursor, *, old: Cursor | None, rewritten: bool) -> HistoryRead:
     offset = old.offset if old else 0
     first = old.count if old else 0
-    entries = Entries(name)
-    oversize = 0
+    entries = Entries(name, event=SHELLS[name].event)
+    oversize = unreadable = 0
     for span in SHELLS[name].spans(data, offset):
-        if not entries.add(span) and len(span[0]) > MAX_COMMAND_BYTES:
-            oversize += 1
         start, end, complete = span[3:]
+        if not entries.add(span):
+            oversize += len(span[0]) > MAX_COMMAND_BYTES
+            unreadable += complete and 0 < len(span[0].strip(_BLANK)) <= MAX_COMMAND_BYTES
         offset = end if complete else start
     count = first + entries.starting_before(offset)
     cursor = replace(seen, shell=name, offset=offset, count=count)
-    return HistoryRead(path, name, entries, first, rewritten, unchanged=False, cursor=cursor, oversize=oversize)
+    return HistoryRead(
+        path, name, entries, first, rewritten, unchanged=False, cursor=cursor, oversize=oversize, unreadable=unreadable
+    )

@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Protocol
 
 from omnimemory.errors import ConfigError
-from omnimemory.sources.history import bash, fish, zsh
+from omnimemory.records import Event
+from omnimemory.sources.history import bash, fish, jsonl, zsh
 from omnimemory.sources.history.entry import Entry, Span
 
 __all__ = ["SHELLS", "Shell", "detect", "shell_named"]
@@ -26,6 +27,9 @@ class Shell(Protocol):
     def spans(self, data: bytes, start: int = 0) -> Iterator[Span]:
         """Yield the spans of a whole file's bytes, blank and oversize ones too."""
 
+    def event(self, raw: bytes, shell: str) -> Event | None:
+        """Return the event of a span's bytes, ``None`` when they hold no command."""
+
     def default_paths(self, home: Path, environ: Mapping[str, str]) -> list[Path]:
         """Return where this user's shell writes its history, most likely first."""
 
@@ -33,7 +37,7 @@ class Shell(Protocol):
         """Return how much a file's first bytes and its name speak for this shell; content outweighs the name."""
 
 
-SHELLS: Mapping[str, Shell] = MappingProxyType({"bash": bash, "zsh": zsh, "fish": fish})
+SHELLS: Mapping[str, Shell] = MappingProxyType({"bash": bash, "zsh": zsh, "fish": fish, "jsonl": jsonl})
 
 
 def shell_named(name: str) -> Shell:

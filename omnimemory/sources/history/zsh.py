@@ -16,10 +16,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from omnimemory.sources.history.entry import Entry, Span, seconds, to_entries
+from omnimemory.sources.history.entry import Entry, Span, plain_event, seconds, to_entries
 from omnimemory.sources.history.histfile import expand, histfile
 
-__all__ = ["DEDUPLICATED", "NAME", "default_paths", "looks_like", "parse", "spans", "unmetafy"]
+__all__ = ["DEDUPLICATED", "NAME", "default_paths", "event", "looks_like", "parse", "spans", "unmetafy"]
 
 NAME = "zsh"
 DEDUPLICATED = False
@@ -31,6 +31,8 @@ BACKSLASH = 0x5C
 HEADER = re.compile(rb":[ \t]*([^\s:;]*):[ \t]*(-?[0-9]+);")
 BARE_HEADER = re.compile(rb":[ \t]*[0-9]*(?::[0-9]*)?")
 EXTENDED_LINE = re.compile(rb"^: [0-9]+:[0-9]+;", re.MULTILINE)
+
+event = plain_event
 
 
 def parse(data: bytes, start: int = 0) -> Iterator[Entry]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from omnimemory.sources.redaction.generated import looks_generated
 from omnimemory.sources.redaction.spans import Span
-from omnimemory.sources.redaction.values import Holds, is_secret_value, looks_random, name_holds
+from omnimemory.sources.redaction.values import Holds, is_secret_value, name_holds
 
 __all__ = ["find_quoted_secrets"]
 
@@ -85,7 +86,7 @@ def find_fields(text: str) -> Iterator[Span]:
         group = match.lastgroup or "double"
         holds = name_holds(match["name"])
         value = match[group]
-        if holds and value and is_secret_value(value) and (holds is Holds.SECRET or looks_random(value)):
+        if holds and value and is_secret_value(value) and (holds is Holds.SECRET or looks_generated(value)):
             yield Span(*match.span(group), "field")
     if "\n" not in text and "echo" not in text and "printf" not in text:
         return
@@ -99,7 +100,7 @@ def find_query(text: str) -> Iterator[Span]:
     for match in QUERY.finditer(text):
         holds = name_holds(match["name"])
         value = match["value"]
-        telling = holds is Holds.SECRET or (looks_random(value) and (holds or match["name"] in QUERY_NAMES))
+        telling = holds is Holds.SECRET or (looks_generated(value) and (holds or match["name"] in QUERY_NAMES))
         if telling and is_secret_value(value):
             yield Span(*match.span("value"), "query")
 

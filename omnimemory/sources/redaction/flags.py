@@ -31,13 +31,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["HINT", "CommandRules", "CommandTable", "FlagRule"]
+from omnimemory.sources.redaction.generated import holds_generated
+
+__all__ = ["CommandRules", "CommandTable", "FlagRule", "is_telling"]
 
 # What makes a line worth reading word by word: a telling name, a user with a password.
-HINT = re.compile(
-    r"(?i:pass|pwd|pw\b|psk|secret|token|key|auth|cred|bearer|cookie|jwt|identified|login|sudo|expect)"
-    r"|-S\b|[?&]sig|-(?:u|U|p|P|w|pw)\b|:[^\s:@/]+@"
-)
+TELLING = (
+    "pass", "pwd", "pw", "psk", "secret", "token", "key", "auth", "cred", "bearer", "cookie", "jwt", "identified",
+    "login", "sudo", "expect", "user", "otp",
+)  # fmt: skip
+TELLING_WORD = re.compile("|".join(TELLING))
+SHORT = 150  # characters
+TELLING_MARK = re.compile(r"-S\b|[?&]sig|-(?:u|U|p|P|w|pw)\b|:[^\s:@/]+@")
 NAME = re.compile(r"\w[\w.-]*")
 HARMLESS = frozenset({"plain", "bare"})
 KINDS = frozenset({
@@ -45,6 +50,14 @@ KINDS = frozenset({
     "stdin-colon", "random",
 })  # fmt: skip
 MARKS = {"*": (True, True), "!": (False, True), "=": (False, False)}
+
+
+def is_telling(text: str) -> bool:
+    """Say whether a text has a word or a mark in it that secrets come with."""
+    lowered = text.lower()
+    if len(text) >= SHORT:  # one pass for each word is faster than one that tries all words everywhere
+        return any(word in lowered for word in TELLING) or TELLING_MARK.search(text) is not None
+    return (TELLING_WORD.search(lowered) or TELLING_MARK.search(text)) is not None
 
 
 class FlagRule(NamedTuple):
@@ -73,11 +86,11 @@ class CommandRules:
 
     def needs_name(self, path: Sequence[str]) -> bool:
         """Say whether a line these rules are for may be one that only the command's name makes worth reading."""
-        if HINT.search(" ".join(path)):
+        if is_telling(" ".join(path)):
             return False
         arguments = any(kind not in HARMLESS for kind in self.arguments.values())
         return arguments or any(
-            rule.kind not in HARMLESS and (rule.glued or not HINT.search(f" {flag} "))
+            rule.kind not in HARMLESS and (rule.glued or not is_telling(f" {flag} "))
             for flag, rule in self.flags.items()
         )
 
@@ -91,18 +104,24 @@ class CommandRules:
 
 
 class CommandTable:
-    """Commands and sub-commands with their rules; immutable once built."""
+    """Commands and sub-commands with their rules; immutable once built. The rules of ``above`` win over its own."""
 
-    def __init__(self, rules: Mapping[tuple[str, ...], CommandRules]) -> None:
+    def __init__(self, rules: Mapping[tuple[str, ...], CommandRules], above: CommandTable | None = None) -> None:
         self._rules: dict[str, list[tuple[tuple[str, ...], CommandRules]]] = {}
         for path, rule in sorted(rules.items(), key=lambda item: len(item[0])):
             self._rules.setdefault(path[0], []).append((path[1:], rule))
-        self.names = frozenset(self._rules)
-        self.triggers = frozenset(path[0] for path, rule in rules.items() if rule.needs_name(path))
+        self.above = above
+        self.names: frozenset[str] = frozenset(self._rules)
+        self.triggers: frozenset[str] = frozenset(path[0] for path, rule in rules.items() if rule.needs_name(path))
+        if above is not None:
+            self.names |= above.names
+            self.triggers |= above.triggers
 
     def may_hold_secret(self, line: str) -> bool:
         """Say whether a line is worth reading word by word; it is cheap, and most lines are not."""
-        return HINT.search(line) is not None or not self.triggers.isdisjoint(NAME.findall(line))
+        if is_telling(line) or not self.triggers.isdisjoint(NAME.findall(line)):
+            return True
+        return holds_generated(line)
 
     @classmethod
     def parse(cls, lines: Iterable[str]) -> CommandTable:
@@ -126,13 +145,10 @@ class CommandTable:
 
     def find(self, name: str, arguments: Sequence[str]) -> CommandRules | None:
         """Return the rules for a command: its own and those of the sub-commands among the arguments."""
-        entries = self._rules.get(name)
-        if entries is None:
-            return None
-        found: CommandRules | None = None
-        for path, rules in entries:
+        found = None if self.above is None else self.above.find(name, arguments)
+        for path, rules in reversed(self._rules.get(name, ())):
             if not path or is_within(path, arguments):
-                found = rules if found is None else found.joined(rules)
+                found = rules if found is None else rules.joined(found)
         return found
 
 

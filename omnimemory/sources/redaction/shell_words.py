@@ -9,27 +9,39 @@ redirections, here-strings and here-documents. An unquoted ``&`` inside a word s
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
-__all__ = ["Region", "SimpleCommand", "Word", "read_commands"]
+__all__ = ["FILTERS", "Region", "SimpleCommand", "Word", "read_commands"]
 
+T = TypeVar("T")
 # One step inside a word, outside of double quotes and inside of them. Each alternative starts with
 # another character, so nothing is read twice.
 STEP = re.compile(
-    r"(?P<run>[^\s'\"\\`$|&;()<>{}]+)|(?P<blank>[^\S\n]+)|(?P<newline>\n)|(?P<single>\$?'[^']*'?)|(?P<double>\")"
+    r"(?P<choice>\[[\w-]{1,40}(?:\|[\w-]{1,40}){1,20}\])|(?P<run>[^\s'\"\\`$|&;()<>{}]+)|(?P<blank>[^\S\n]+)|(?P<newline>\n)|(?P<single>\$?'[^']*'?)|(?P<double>\")"
     r"|(?P<escape>\\(?:.|$))|(?P<tick>`)|(?P<open>[$<>]\(|\()|(?P<close>\))|(?P<brace>\$\{)|(?P<end_brace>\})"
     r"|(?P<inner>(?<=\S)&(?=[^\s&|;()<>]))|(?P<operator>&>>?|&&|\|&|\|\||;;&?|;&|<<<|<<-?|>>|>\||[<>]&|<>|[<>|&;])|(?P<other>.)",
     re.DOTALL,
 )
-PLAIN_WORD = re.compile(r"[^\S\n]*([^\s'\"\\`$|&;()<>{}#]+)(?=[\s|;]|\Z)")  # most words by far
+# most words by far; `[a|add]` is documentation's way to say that either will do, no pipe
+PLAIN_WORD = re.compile(r"[^\S\n]*((?!\[[\w-]{1,40}(?:\|[\w-]{1,40}){1,20}\])[^\s'\"\\`$|&;()<>{}#]+)(?=[\s|;]|\Z)")
+# a command of one word without any marks: nothing in it, and nothing that it could say to the next one
+BARE_COMMAND = re.compile(r"(?:[^\S\n]*[A-Za-z0-9_.][A-Za-z0-9_./-]*[^\S\n]*(?:\|[|&]?|&&|;|\n))+(?=[^|&;])")
 BLANK = re.compile(r"[^\S\n]*")
 DOUBLE_STEP = re.compile(
     r"(?P<run>[^\"\\`$]+)|(?P<double>\")|(?P<escape>\\(?:.|$))|(?P<tick>`)|(?P<open>\$\()|(?P<brace>\$\{)|(?P<other>.)",
     re.DOTALL,
 )
+# Inside of a substitution only what opens and closes counts.
+INNER_STEP = re.compile(
+    r"(?P<run>[^'\"\\`$(){}]+)|(?P<single>'[^']*'?)|(?P<double>\")|(?P<escape>\\(?:.|$))|(?P<tick>`)|(?P<open>\$?\()"
+    r"|(?P<close>\))|(?P<brace>\$\{)|(?P<end_brace>\})|(?P<other>.)",
+    re.DOTALL,
+)
 CLOSES = {"double": '"', "tick": "`", "open": "(", "brace": "{"}
 REDIRECTIONS = frozenset({"<", ">", ">>", "<>", ">|", ">&", "<&", "&>", "&>>"})
+# what is said into one of these comes out of it
+FILTERS = frozenset({"tr", "base64", "cat", "tee", "sed", "head", "cut", "xxd", "iconv", "jq", "sleep"})
 KEYWORDS = frozenset({"then", "else", "elif", "if", "do", "while", "until", "!", "{", "time", "coproc", "#", "--", "}"})
 
 
@@ -56,15 +68,30 @@ class Word(NamedTuple):
     regions: tuple[Region, ...] = ()
 
 
-@dataclass(slots=True)
 class SimpleCommand:
-    """A command with its words, what feeds its standard input, and where its output goes."""
+    """A command with its words, what feeds its standard input, and where its output goes.
 
-    words: list[Word] = field(default_factory=list)
-    feeders: list[SimpleCommand] = field(default_factory=list)
-    here_strings: list[Word] = field(default_factory=list)
-    here_documents: list[Region] = field(default_factory=list)
-    targets: list[Word] = field(default_factory=list)
+    A long line has thousands, and most have words only: the rest are empty tuples until there is something.
+    """
+
+    __slots__ = ("feeders", "here_documents", "here_strings", "targets", "words")
+
+    def __init__(self, feeders: Sequence[SimpleCommand] = ()) -> None:
+        self.words: list[Word] = []
+        self.feeders = feeders
+        self.here_strings: Sequence[Word] = ()
+        self.here_documents: Sequence[Region] = ()
+        self.targets: Sequence[Word] = ()
+
+    def says_something(self) -> bool:
+        """Say whether its output may be of interest to the next command: one word alone is a name."""
+        if len(self.words) > 1 or self.here_strings or self.here_documents:
+            return True
+        return bool(self.feeders) and bool(self.words) and self.words[0].text.rpartition("/")[2] in FILTERS
+
+    def is_begun(self) -> bool:
+        """Say whether anything belongs to the command already."""
+        return bool(self.words or self.feeders or self.targets or self.here_strings or self.here_documents)
 
 
 class LineReader:
@@ -83,6 +110,8 @@ class LineReader:
     def read(self) -> list[SimpleCommand]:
         """Return the simple commands of the region, in order."""
         while self.position < self.end:
+            if self.skip_bare_commands():
+                continue
             if plain := PLAIN_WORD.match(self.text, self.position, self.end):
                 start, self.position = plain.span(1)
                 word = Word(start, self.position, plain[1], start)
@@ -101,8 +130,18 @@ class LineReader:
                 self.separate(match[0])
             else:
                 self.add_word(self.read_word())
-        self.finish([])
+        self.finish(())
         return self.commands
+
+    def skip_bare_commands(self) -> bool:
+        """Pass over commands of one plain word each, if some start here."""
+        if self.current.is_begun() or self.closed is not None or self.heredocs:
+            return False
+        bare = BARE_COMMAND.match(self.text, self.position, self.end)
+        if bare is None:
+            return False
+        self.position = bare.end()
+        return True
 
     def separate(self, mark: str) -> None:
         """Act on what stands between two words or commands."""
@@ -118,7 +157,7 @@ class LineReader:
             self.position -= 2
             self.add_word(self.read_word())
         elif mark == ")":
-            self.finish([])
+            self.finish(())
             self.closed = self.commands[self.groups.pop() :] if self.groups else None
         else:
             self.close_command(mark)
@@ -127,16 +166,19 @@ class LineReader:
         """End the current command; what follows a pipe is fed by it (or by the group that was closed)."""
         piped = mark in {"|", "|&"}
         group = self.closed if self.closed is not None and not self.current.words else None
-        self.finish((group or [self.current]) if piped else [])
+        self.finish([command for command in group or [self.current] if command.says_something()] if piped else ())
         self.closed = None
         if mark == "\n":
             self.read_here_documents()
 
-    def finish(self, feeders: list[SimpleCommand]) -> None:
+    def finish(self, feeders: Sequence[SimpleCommand]) -> None:
         """Put the current command aside and start the next."""
         current = self.current
         if current.words or current.here_strings or current.here_documents or current.targets:
             self.commands.append(current)
+        elif not current.feeders:  # nothing to put aside
+            current.feeders = feeders
+            return
         self.current = SimpleCommand(feeders=feeders)
 
     def redirect(self, mark: str) -> None:
@@ -147,11 +189,11 @@ class LineReader:
         if not word.end > word.start:
             return
         if mark == "<<<":
-            self.current.here_strings.append(word)
+            self.current.here_strings = longer(self.current.here_strings, word)
         elif mark in {"<<", "<<-"}:
             self.heredocs.append((self.current, word.text.strip("'\"\\")))
         elif ">" in mark:
-            self.current.targets.append(word)
+            self.current.targets = longer(self.current.targets, word)
 
     def read_here_documents(self) -> None:
         """Take the lines of the here-documents that were announced on the line before."""
@@ -166,7 +208,7 @@ class LineReader:
                     break
             else:
                 body_end = self.end
-            command.here_documents.append(Region(start, body_end))
+            command.here_documents = longer(command.here_documents, Region(start, body_end))
         self.heredocs = []
 
     def add_word(self, word: Word) -> None:
@@ -190,7 +232,8 @@ class LineReader:
         opened = start
         regions: list[Region] = []
         while position < end:
-            match = (DOUBLE_STEP if stack and stack[-1] == '"' else STEP).match(text, position, end)
+            step = STEP if not stack else DOUBLE_STEP if stack[-1] == '"' else INNER_STEP
+            match = step.match(text, position, end)
             assert match is not None  # the last alternative takes any character
             kind = match.lastgroup or "other"
             if not stack and kind in {"blank", "newline", "operator", "close"}:
@@ -211,6 +254,13 @@ class LineReader:
             regions.append(Region(opened, end))
         self.position = position
         return make_word(text, start, position, regions)
+
+
+def longer(items: Sequence[T], item: T) -> list[T]:
+    """Return a list with one more item: the same one, once it is a list."""
+    grown = items if isinstance(items, list) else list(items)
+    grown.append(item)
+    return grown
 
 
 def closes(kind: str, opener: str) -> bool:

@@ -9,10 +9,10 @@ found any more (a replacement can change how the rest of a line reads).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-__all__ = ["LONG", "MASK", "Finder", "Span", "replace_spans"]
+__all__ = ["LONG", "MASK", "Finder", "Span", "locate_spans", "replace_spans"]
 
 MASK = "\uffff"
 """Stands for one character of an earlier placeholder; no character of a real text (a noncharacter)."""
@@ -25,11 +25,12 @@ FEW = 50  # a line with more secrets than that was not typed: it is not read aga
 
 
 class Span(NamedTuple):
-    """A secret at ``text[start:end]``, found by ``rule``."""
+    """A secret at ``text[start:end]``, found by ``rule``; ``why`` names what told, where that is known."""
 
     start: int
     end: int
     rule: str
+    why: str = ""
 
 
 Finder = Callable[[str], Iterable[Span]]
@@ -38,23 +39,55 @@ Finder = Callable[[str], Iterable[Span]]
 
 def replace_spans(text: str, find: Finder) -> tuple[str, dict[str, int]]:
     """Replace what ``find`` finds by ``[REDACTED:rule]``; return the new text and the count per rule."""
-    counts: dict[str, int] = {}
+    redacted, counts = text, dict[str, int]()
+    for after, spans in passes(text, find):
+        redacted = after
+        for span in spans:
+            counts[span.rule] = counts.get(span.rule, 0) + 1
+    return redacted, counts
+
+
+def locate_spans(text: str, find: Finder) -> list[Span]:
+    """Return what :func:`replace_spans` would replace, with offsets into ``text``, in order."""
+    located: list[Span] = []
+    shifts: list[tuple[int, int]] = []  # where a placeholder ends in the text of a pass, and how much longer it made it
+    for _, spans in passes(text, find):
+        for span in spans:
+            start, end = (position - sum(by for at, by in shifts if at <= position) for position in span[:2])
+            located = [known for known in located if not (start <= known.start and known.end <= end)]
+            located.append(Span(start, end, span.rule, span.why))
+        shifts = shifted(located)
+    return sorted(located)
+
+
+def shifted(located: Iterable[Span]) -> list[tuple[int, int]]:
+    """Return where the placeholders of these spans end once they are replaced, and by how much each moves the rest."""
+    shifts: list[tuple[int, int]] = []
+    moved = 0
+    for start, end, rule, _ in sorted(located):
+        longer = len(f"[REDACTED:{rule}]") - (end - start)
+        moved += longer
+        shifts.append((end + moved, longer))
+    return shifts
+
+
+def passes(text: str, find: Finder) -> Iterator[tuple[str, list[Span]]]:
+    """Yield the text after each pass of ``find`` and what was replaced in it."""
     for _ in range(MAX_PASSES):
         masked = mask_placeholders(text)
         spans = merge_spans(masked, find(masked))
         if not spans:
-            break
+            return
         pieces: list[str] = []
         position = 0
-        for start, end, rule in spans:
+        for start, end, rule, _ in spans:
             pieces += (text[position:start], f"[REDACTED:{rule}]")
-            counts[rule] = counts.get(rule, 0) + 1
             position = end
         pieces.append(text[position:])
         text = "".join(pieces)
+        yield text, spans
         if len(masked) > LONG and (len(spans) > FEW or not any(STRUCTURE.search(masked, *span[:2]) for span in spans)):
-            break
-    return text, counts
+            return
 
 
 def mask_placeholders(text: str) -> str:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from omnimemory.sources.redaction.flags import CommandRules
-from omnimemory.sources.redaction.shell_words import SimpleCommand, Word
+from omnimemory.sources.redaction.generated import holds_generated
+from omnimemory.sources.redaction.shell_words import FILTERS, SimpleCommand, Word
 from omnimemory.sources.redaction.spans import Span
 from omnimemory.sources.redaction.values import Holds, is_secret_value, name_holds
 from omnimemory.sources.redaction.wrappers import command_name
@@ -14,7 +15,6 @@ from omnimemory.sources.redaction.wrappers import command_name
 __all__ = ["find_fed_secrets", "find_written_secrets"]
 
 SPEAKERS = frozenset({"echo", "printf", "print", "yes", "Write-Output"})
-FILTERS = frozenset({"tr", "base64", "cat", "tee", "sed", "head", "cut", "xxd", "iconv", "jq", "sleep"})
 ASKS = re.compile(
     r"--?password-stdin|--stdin-password|--with-token"
     r"|--pass(?:phrase|wd)?-(?:fd|stdin|on-stdin)|(?:file|pass):stdin|-pass\w* stdin"
@@ -31,6 +31,8 @@ NEVER_ASK = frozenset({
 })  # fmt: skip
 ESCAPED_ENDS = re.compile(r"(?:\\[nrt])+$")
 SPEAKER_FLAG = re.compile(r"-[neErN]+|--")
+DECODES = re.compile(r"(?i)b(?:ase)?(?:32|58|64)|decode")
+ONE_WORD = re.compile(r"[^\s/:;|<>(){}]{8,200}")
 LINE = re.compile(r"[^\n]+")
 MAX_FEEDERS = 20
 
@@ -38,7 +40,8 @@ MAX_FEEDERS = 20
 def find_fed_secrets(text: str, command: SimpleCommand, rules: Sequence[CommandRules]) -> Iterator[Span]:
     """Yield what is fed to a command that reads a secret from its standard input."""
     feeders = [command, *feeders_of(command)]
-    said = [word for feeder in feeders[1:] for word in said_words(feeder)] + command.here_strings
+    said = [word for feeder in feeders[1:] for word in said_words(feeder)]
+    said += command.here_strings
     documents = [document for feeder in feeders for document in feeder.here_documents]
     kind = input_kind(text, command, rules) if said or documents else None
     if kind is None:
@@ -50,7 +53,7 @@ def find_fed_secrets(text: str, command: SimpleCommand, rules: Sequence[CommandR
 
 
 def input_kind(text: str, command: SimpleCommand, rules: Sequence[CommandRules]) -> str | None:
-    """Return how the command's standard input is a secret: ``stdin``, ``stdin-colon``, or not at all."""
+    """Return how the command's standard input is a secret, ``generated`` if only a word that looks so is one."""
     words = [word.text for word in command.words]
     start, end = command.words[0].start, command.words[-1].end
     if READS_COLON.search(text, start, end):
@@ -60,14 +63,18 @@ def input_kind(text: str, command: SimpleCommand, rules: Sequence[CommandRules])
     names = {command_name(word) for word in words}
     for rule in rules:
         if "<" in rule.arguments:
-            return rule.arguments["<"]
+            return None if rule.arguments["<"] == "plain" else rule.arguments["<"]
         for flag, how in rule.flags.items():
             if how.kind.startswith("stdin") and flag in words:
                 return how.kind
-    if not names.isdisjoint(NEVER_ASK):
-        return None
-    asks = not ASKING_WORDS.isdisjoint(words[1:]) or any(map(ASKING_NAME.fullmatch, names))
-    return "stdin" if asks else None
+    return None if not names.isdisjoint(NEVER_ASK) else probable_kind(names, words)
+
+
+def probable_kind(names: set[str], words: Sequence[str]) -> str | None:
+    """Return how a command that nothing is known about takes what it is fed."""
+    if not ASKING_WORDS.isdisjoint(words[1:]) or any(map(ASKING_NAME.fullmatch, names)):
+        return "stdin"
+    return None if names & FILTERS or any(map(DECODES.search, words)) else "generated"
 
 
 def sudo_asks(words: Sequence[str]) -> bool:
@@ -127,9 +134,11 @@ def spoken(word: Word, kind: str, *, last: bool = False) -> Iterator[Span]:
         (kind == "stdin-colon" and not start)
         or text[start:].lower() in {"y", "n"}
         or not is_secret_value(text[start:], literal=word.literal)
+        or (kind == "generated" and not (ONE_WORD.fullmatch(text) and holds_generated(text)))
     ):
         return
-    yield Span(word.inner + start, word.inner + len(text), "stdin")
+    rule = "generated" if kind == "generated" else "stdin"
+    yield Span(word.inner + start, word.inner + len(text), rule, "said into a command")
 
 
 def document_lines(text: str, start: int, end: int, kind: str) -> Iterator[Span]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
+from functools import lru_cache
 
 from omnimemory.sources.redaction.spans import MASK
 
@@ -23,7 +24,9 @@ class Holds(IntEnum):
     SECRET = 2
 
 
-TELLING = re.compile(r"(?i:pass|pw|psw|psk|secret|token|key|jwt|pat|bearer|auth|cred|cookie|sig|webhook|salt|pin)")
+TELLING = re.compile(
+    r"(?i:pass|pw|psw|psk|secret|token|key|jwt|pat|bearer|auth|cred|cookie|sig|webhook|salt|pin|otp|mnemonic|seed|licen[cs]e|unlock)"
+)
 PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 SECRET_ENDINGS = (
     "password", "passwd", "passwort", "passphrase", "passcode", "secret", "token", "apikey", "authkey", "secretkey",
@@ -41,13 +44,13 @@ SECRET_KEYS = frozenset({
 })  # fmt: skip
 PERHAPS_PARTS = frozenset({
     "key", "auth", "credential", "credentials", "creds", "cookie", "signature", "sig", "webhook", "salt", "pin",
-    "authorization",
+    "authorization", "otp", "totp", "mnemonic", "seed", "license", "licence", "unlock",
 })  # fmt: skip
 # `--ask-pass`, `--show-token`: something done with it
 VERBS = frozenset({
     "ask", "no", "not", "prompt", "show", "keep", "save", "remember", "with", "require", "generate", "gen", "allow",
     "forgot", "enable", "disable", "add", "stdin", "skip", "without", "ignore", "print", "hide", "has", "is", "use",
-    "need", "reset", "rotate", "list",
+    "need", "reset", "rotate", "list", "disabled",
 })  # fmt: skip
 # `existingSecret`, `max_token`, `next_token`: not one that opens anything
 QUALITIES = frozenset({
@@ -87,6 +90,7 @@ FILE_NAME = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)
 def name_holds(name: str) -> Holds:
     """Say whether something called ``name`` holds a secret."""
     if not TELLING.search(name):
@@ -109,7 +113,7 @@ def part_holds(parts: list[str], i: int) -> bool:
     part = parts[i]
     if part == "key":
         return i > 0 and parts[i - 1] in SECRET_KEYS
-    if part.endswith("pass"):
+    if part.endswith(("pass", "pw")):
         return part not in NO_SECRET_PARTS
     return part in SECRET_PARTS or part.endswith(SECRET_ENDINGS)
 

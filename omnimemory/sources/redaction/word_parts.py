@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from omnimemory.sources.redaction.generated import looks_generated
 from omnimemory.sources.redaction.shell_words import Word
 from omnimemory.sources.redaction.spans import Span
 from omnimemory.sources.redaction.values import EXPANSION, Holds, is_secret_value, looks_random, name_holds
 
-__all__ = ["Value", "find_pairs", "secret_part", "value_span"]
+__all__ = ["Value", "cut", "find_pairs", "secret_part", "value_span"]
 
 PAIR = re.compile(
     r"(?<![A-Za-z0-9_$.{-])(?P<name>[A-Za-z_][A-Za-z0-9_.\[\]-]{0,80}+)(?P<mark>\s{0,3}:?=(?![=>~])\s{0,3})"
@@ -20,6 +21,7 @@ BARE_VALUE = re.compile(r"(?:[^\s'\"&,;]|[&,;](?!\s|$|[A-Za-z_][\w.\[\]-]{0,80}=
 SED_VALUE = re.compile(r"[^\s'\"&;/|#\\*\[\]^$()]+(?=[/|#,@!])")
 CLOSING = {")": "(", "}": "{", "]": "["}
 SEPARATORS = {"colon": ":", "percent": "%", "comma": ",", "slash": "/"}
+LONG_WORD = 400  # characters
 LOGIN = re.compile(r"(?=[^@]*/|[^/]*@)(?:[^/:@\s]+/)?[^:@/\s]+:(?P<password>.+)")
 PORT_MAP = re.compile(r"\d{1,5}(?::\d{1,5})+")
 
@@ -47,13 +49,13 @@ def value_span(word: Word, offset: int, length: int | None = None) -> Value:
     return Value(start, end, text, literal)
 
 
-def secret_part(word: Word, offset: int, kind: str, rule: str) -> Iterator[Span]:
-    """Yield the secret in ``word.text[offset:]``, read as ``kind`` says."""
+def secret_part(word: Word, offset: int, kind: str, rule: str, why: str = "") -> Iterator[Span]:
+    """Yield the secret in ``word.text[offset:]``, read as ``kind`` says; ``why`` names what told."""
     value = value_span(word, offset)
     if kind in {"plain", "bare", "stdin", "stdin-colon"} or not value.text:
         return
     if kind == "pairs":
-        yield from every_pair(value, rule)
+        yield from every_pair(value, rule, why)
         return
     if kind in SEPARATORS:
         value = behind(value, SEPARATORS[kind])
@@ -64,10 +66,10 @@ def secret_part(word: Word, offset: int, kind: str, rule: str) -> Iterator[Span]
         value = cut(value, 5) if value.text.startswith("pass:") else cut(value, 0, 0 if kind == "source" else None)
     if kind == "cookie" and "=" not in value.text:
         return
-    if kind == "random" and not looks_random(value.text):
+    if kind == "random" and not looks_generated(value.text):
         return
     if value.text and not PORT_MAP.fullmatch(value.text) and is_secret_value(value.text, literal=value.literal):
-        yield Span(value.start, value.end, rule)
+        yield Span(value.start, value.end, rule, why)
 
 
 def cut(value: Value, start: int, end: int | None = None) -> Value:
@@ -94,12 +96,12 @@ def behind(value: Value, separator: str) -> Value:
     return found
 
 
-def every_pair(value: Value, rule: str) -> Iterator[Span]:
+def every_pair(value: Value, rule: str, why: str) -> Iterator[Span]:
     """Yield the value of ``NAME=value`` whatever its name is."""
     _, equals, secret = value.text.partition("=")
     part = cut(value, len(value.text) - len(secret))
     if equals and part.text and is_secret_value(part.text, literal=value.literal):
-        yield Span(part.start, part.end, rule)
+        yield Span(part.start, part.end, rule, why)
 
 
 def find_pairs(word: Word, offset: int, *, sed: bool = False) -> Iterator[Span]:
@@ -108,6 +110,8 @@ def find_pairs(word: Word, offset: int, *, sed: bool = False) -> Iterator[Span]:
     In a ``sed`` program the value ends where the program's part ends, and a pattern is none.
     """
     text, position = word.text, offset
+    if len(text) > LONG_WORD and word.regions:
+        return  # what is quoted in it is read as a line of its own, word by word
     while "=" in text and (match := PAIR.search(text, position)):
         position = match.end()
         holds = name_holds(match["name"])
@@ -122,9 +126,9 @@ def find_pairs(word: Word, offset: int, *, sed: bool = False) -> Iterator[Span]:
         if (
             value.text
             and is_secret_value(value.text, literal=value.literal)
-            and (holds is Holds.SECRET or looks_random(value.text))
+            and (holds is Holds.SECRET or looks_generated(value.text))
         ):
-            yield Span(value.start, value.end, "assignment")
+            yield Span(value.start, value.end, "assignment", match["name"])
 
 
 def pair_value(word: Word, match: re.Match[str]) -> Value:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 __all__ = ["command_name", "inner_command", "is_assignment"]
 
@@ -78,6 +79,7 @@ SWITCHES = frozenset({
 })  # fmt: skip
 
 
+@lru_cache(maxsize=4096)
 def command_name(word: str) -> str:
     """Return the name of a command as the table knows it: no path, no ``.exe``, no escape or escaped quote."""
     if word.isalnum():

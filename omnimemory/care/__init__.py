@@ -1,0 +1,1 @@
+"""Looking after a store: saying what is wrong with it, mending what is derived, and keeping it small."""

@@ -1,0 +1,175 @@
+"""How texts become vectors: the cache first, then batch by batch, each under a lease, what was made kept at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from omnimemory.embedders.base import Embedder, Role, UnembeddableTextError, Vectors, check_vectors
+from omnimemory.errors import EmbedderError, MemoryBudgetError
+from omnimemory.scheduler.footprint import Request, index_bytes
+from omnimemory.scheduler.scheduler import Scheduler
+from omnimemory.storage.cache import EmbeddingCache
+
+__all__ = ["Ask", "Batches", "Embedded"]
+
+Ask = Callable[[Sequence[str], Role], Vectors]
+"""How a batch is embedded: an embedder's ``embed``, or what stands before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The vectors of n texts, (n, dim); rows named in ``unembeddable`` (index -> reason) hold zeros.
+
+    So do those in ``left``: the model was not asked for them, or gave up, because of ``error``.
+    """
+
+    vectors: Vectors
+    unembeddable: dict[int, str] = field(default_factory=dict)
+    embedded: int = 0
+    cache_hits: int = 0
+    left: frozenset[int] = frozenset()
+    error: EmbedderError | MemoryBudgetError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """One way of embedding: by which model, asked how, with which cache (``None``: none), how many texts at once."""
+
+    embedder: Embedder
+    ask: Ask
+    cache: EmbeddingCache | None
+    scheduler: Scheduler
+    batch_size: int
+
+    def resolve(
+        self, texts: Sequence[str], role: Role, *, stored: bool = False, shown: Mapping[str, str] | None = None
+    ) -> Embedded:
+        """Return vectors for all texts that have one, and why the others have none.
+
+        ``stored`` and ``shown`` are told at :meth:`omnimemory.embedding_service.EmbeddingService.resolve`.
+        """
+        first: dict[str, int] = {}
+        for text in texts:
+            first.setdefault(text, len(first))
+        unique = list(first)
+        vectors = np.zeros((len(unique), self.embedder.dim), dtype=np.float32)
+        unembeddable = {index: "it is blank" for index, text in enumerate(unique) if not text or text.isspace()}
+        known = np.zeros(len(unique), dtype=np.bool_)
+        if self.cache is not None and unique:
+            cached, known = self.cache.get_many(self.embedder.fingerprint, role, self.embedder.dim, unique)
+            vectors[known] = cached[known]
+        missing = [i for i in np.flatnonzero(~known).tolist() if i not in unembeddable]
+        left, error = self._compute(unique, missing, role, vectors, unembeddable, stored=stored, shown=shown or {})
+        places = [first[text] for text in texts]
+        return Embedded(
+            vectors[places] if len(unique) != len(texts) else vectors,
+            {index: unembeddable[place] for index, place in enumerate(places) if place in unembeddable},
+            embedded=sum(1 for i in missing if i not in unembeddable) - len(left),
+            cache_hits=int(known.sum()),
+            left=frozenset(index for index, place in enumerate(places) if place in left),
+            error=error,
+        )
+
+    def _compute(
+        self,
+        texts: list[str],
+        missing: list[int],
+        role: Role,
+        vectors: Vectors,
+        unembeddable: dict[int, str],
+        *,
+        stored: bool,
+        shown: Mapping[str, str],
+    ) -> tuple[set[int], EmbedderError | MemoryBudgetError | None]:
+        """Embed ``texts[missing]`` into ``vectors``, batch by batch, each under a lease and then cached.
+
+        Returns what is left to do, and why. Short texts come first: a text that is too long for the memory there
+        is must not keep the others from theirs.
+        """
+        order = sorted(missing, key=lambda i: len(texts[i]))
+        # What an embedder asks for in several requests is lost as a whole when one of them fails.
+        position, size = 0, min(self.batch_size, getattr(self.embedder, "most_texts", self.batch_size))
+        while position < len(order):
+            batch = order[position : position + size]
+            costs, shared = self._costs([texts[i] for i in batch])
+            try:
+                with self.scheduler.lease(self._request(costs, shared, stored=stored)) as lease:
+                    batch = batch[: _fitting(costs, lease.items)]
+                    self._embed_some(texts, batch, role, vectors, unembeddable, shown)
+            except MemoryBudgetError as error:
+                if len(batch) == 1:
+                    return set(order[position:]), error
+                size = len(batch) // 2  # the average was refused; half of them cost less
+            except EmbedderError as error:
+                return set(order[position:]), error
+            else:
+                position += len(batch)
+        return set(), None
+
+    def _embed_some(
+        self,
+        texts: list[str],
+        batch: list[int],
+        role: Role,
+        vectors: Vectors,
+        unembeddable: dict[int, str],
+        shown: Mapping[str, str],
+    ) -> None:
+        while batch:
+            try:
+                made = self.ask([shown.get(texts[i], texts[i]) for i in batch], role)
+            except UnembeddableTextError as error:
+                # Leave out exactly the texts it names; the others keep their chance, or what was made of them.
+                for index in error.indexes:
+                    unembeddable[batch[index]] = error.reasons.get(index, "the model has no vector for it")
+                kept = [index for index in range(len(batch)) if index not in set(error.indexes)]
+                batch = [batch[index] for index in kept]
+                if error.vectors is None:
+                    continue
+                made = error.vectors[kept]
+            self._keep(texts, batch, role, vectors, made)
+            return
+
+    def _keep(self, texts: list[str], batch: list[int], role: Role, vectors: Vectors, made: Vectors) -> None:
+        dim = self.embedder.dim
+        check_vectors(made, len(batch), dim)
+        vectors[batch] = made
+        if self.cache is not None and batch:
+            self.cache.put_many(self.embedder.fingerprint, role, dim, [texts[i] for i in batch], made)
+
+    def _costs(self, texts: list[str]) -> tuple[list[int], int]:
+        """Return the bytes each text needs while it is embedded, and those that all of them share."""
+        footprint, limit = self.embedder.footprint(), self.embedder.max_tokens
+        # A text has at most as many tokens as characters; asking for the real count would tokenise it twice.
+        tokens = [len(text) if limit is None else min(len(text), limit) for text in texts]
+        if sum(tokens) > footprint.at_once:
+            return [footprint.per_item] * len(tokens), footprint.per_token * footprint.at_once
+        return [footprint.per_item + footprint.per_token * count for count in tokens], 0
+
+    def _request(self, costs: list[int], shared: int, *, stored: bool) -> Request:
+        return Request(
+            model=self.embedder.name,
+            items=len(costs),
+            base=0 if self.embedder.loaded else self.embedder.footprint().base,
+            per_item=-(-sum(costs) // len(costs)),
+            growth_per_item=index_bytes(1, self.embedder.dim) if stored else 0,
+            per_batch=shared,
+        )
+
+
+def _fitting(costs: list[int], items: int) -> int:
+    """Return how many of the first texts fit into what was granted for ``items`` average ones.
+
+    At least one, because costs are in ascending order: the first is not above the average.
+    """
+    if items >= len(costs):
+        return len(costs)
+    granted, used = items * -(-sum(costs) // len(costs)), 0
+    for count, cost in enumerate(costs):
+        used += cost
+        if used > granted:
+            return max(1, count)
+    return len(costs)

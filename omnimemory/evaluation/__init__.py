@@ -1,0 +1,1 @@
+"""How good it is, measured on the user's own data."""

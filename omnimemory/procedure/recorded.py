@@ -1,0 +1,94 @@
+"""The events of a store as steps in sessions, and a model of what comes next that follows the store."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from omnimemory.procedure.predictor import NextCommand
+from omnimemory.procedure.steps import Step, home_relative
+from omnimemory.records import Prediction
+from omnimemory.sources.history import SHELLS
+from omnimemory.storage.catalog import Catalog
+from omnimemory.storage.store import Store
+
+__all__ = ["CONTEXT", "RecordedSteps"]
+
+CONTEXT = 2
+"""Commands that are looked back at."""
+
+_EVENTS = (
+    "SELECT e.id, c.text, e.timestamp, e.cwd, e.exit_code, e.session, e.source_id, e.shell FROM events e "
+    "JOIN commands c ON c.id = e.command_row WHERE e.id > ? "
+    "ORDER BY e.timestamp IS NOT NULL, e.timestamp, e.source_id, e.position"
+)
+
+
+@dataclass(slots=True)
+class _Session:
+    """What ran last in one session, and when (s since the epoch)."""
+
+    steps: deque[Step] = field(default_factory=lambda: deque(maxlen=CONTEXT))
+    last: float | None = None
+
+
+class RecordedSteps:
+    """Learns the events of a store in the order they ran, and goes on where it stopped. Safe for several threads.
+
+    A session is what the history says it is, else a source, and a pause of more than ``session_gap`` seconds ends it.
+    Histories that keep each command once (fish) tell what is used, not what follows what.
+    """
+
+    def __init__(self, store: Store, session_gap: float) -> None:
+        self._store = store
+        self._gap = session_gap
+        self._lock = threading.Lock()
+        self._begin(())
+
+    def _begin(self, version: tuple[int, ...]) -> None:
+        self._version = version
+        self._read = 0
+        self._sessions: dict[tuple[int, str | None], _Session] = {}
+        self._newest = _Session()
+        self._model = NextCommand(origin=int(self._store.catalog.value("SELECT count(*) FROM events") or 0))
+
+    def predict(self, context: Sequence[Step] | None, cwd: str | None, k: int) -> list[Prediction]:
+        """Return the k likeliest next commands; without a context after what was recorded last."""
+        with self._lock:
+            self._follow()
+            steps = list(self._newest.steps) if context is None else list(context)[-CONTEXT:]
+            return self._model.predict(steps, home_relative(cwd), k)
+
+    def _follow(self) -> None:
+        catalog = self._store.catalog
+        version = catalog.rows("SELECT updates, deletes FROM collections WHERE name = 'commands'")[0]
+        if version != self._version:  # something was taken away, or given to another command
+            self._begin(version)
+        for number, source, session, timestamp, deduplicated, step in _steps(catalog, self._read):
+            self._read = max(self._read, number)
+            if deduplicated:
+                self._model.learn(None, step)
+                continue
+            before = self._session(source, session, timestamp)
+            self._model.learn(before.steps, step)
+            before.steps.append(step)
+            self._newest = before
+
+    def _session(self, source: int, session: str | None, timestamp: float | None) -> _Session:
+        key = (source, session)
+        found = self._sessions.get(key)
+        pause = timestamp - found.last if found and timestamp is not None and found.last is not None else 0.0
+        if found is None or (session is None and pause > self._gap):
+            found = self._sessions[key] = _Session()
+        found.last = timestamp
+        return found
+
+
+def _steps(catalog: Catalog, after: int) -> Iterator[tuple[int, int, str | None, float | None, bool, Step]]:
+    deduplicated = {name for name, shell in SHELLS.items() if shell.DEDUPLICATED}
+    for block in catalog.blocks(_EVENTS, (after,), 1000):
+        for number, text, timestamp, cwd, exit_code, session, source, shell in block:
+            step = Step(text, home_relative(cwd), None if exit_code is None else exit_code == 0)
+            yield number, source, session, timestamp, shell in deduplicated, step

@@ -1,0 +1,145 @@
+"""The verbs of :class:`~omnimemory.memory.Memory` that look after what is stored rather than use it.
+
+They are a class of their own so that each file stays short; nobody makes one of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from omnimemory.config import Settings
+from omnimemory.embedding_service import EmbeddingService
+from omnimemory.records import Progress
+from omnimemory.sources.redaction import Redaction
+from omnimemory.storage.store import Store
+from omnimemory.wiring import redactor_of
+
+if TYPE_CHECKING:
+    from omnimemory.care.findings import Examination
+    from omnimemory.care.outcome import MaintainReport, RepairReport
+    from omnimemory.forgetting.criteria import Pattern, Time
+    from omnimemory.forgetting.report import ForgetReport, ScrubReport
+
+__all__ = ["Upkeep"]
+
+
+class Upkeep:
+    """What :class:`~omnimemory.memory.Memory` inherits."""
+
+    settings: Settings
+    embeddings: EmbeddingService
+
+    @property
+    def store(self) -> Store:
+        """The store on disk."""
+        raise NotImplementedError
+
+    # -- health
+
+    def doctor(self) -> Examination:
+        """Look at every part of the store and of the cache, and say what is wrong and what to do about it.
+
+        Nothing is changed. A store that is too damaged to be opened is examined with
+        :func:`omnimemory.care.doctor.examine`, or the command.
+        """
+        from omnimemory.care.doctor import examine  # noqa: PLC0415 - a search needs none of it
+
+        return examine(self.settings, self.store)
+
+    def repair(self, *, discard: bool = False) -> RepairReport:
+        """Make anew what is derived and damaged: keyword indexes, the Chroma index, rows of the cache, modes.
+
+        Nothing is embedded: items without a vector wait for the next ingest. ``discard`` takes out rows that are
+        damaged and of which there is no copy. A store that is too damaged to be opened is mended with
+        :func:`omnimemory.care.repair.repair`, or the command.
+        """
+        from omnimemory.care.repair import repair  # noqa: PLC0415 - a search needs none of it
+
+        return repair(self.settings, self.store, discard=discard)
+
+    def maintain(self, *, dry_run: bool = False) -> MaintainReport:
+        """Give back the room that deleted items, old indexes and killed processes take; ``dry_run`` only counts.
+
+        An index of which more than a fifth is deleted items is made anew; logs are folded in; files with many
+        unused pages are written anew. What another process is using is skipped, and said.
+        """
+        from omnimemory.care.maintain import maintain  # noqa: PLC0415 - a search needs none of it
+
+        return maintain(self.store, self.settings, dry_run=dry_run)
+
+    # -- redacting
+
+    def redact(self, text: str, *, document: bool = False) -> Redaction:
+        """Return a command line (or a ``document``) as it would be stored, and which rule struck where, and why.
+
+        Nothing is stored. Own rules (``redaction.deny`` and ``redaction.allow``) count.
+        """
+        return redactor_of(self.settings).explain(text, document=document)
+
+    # -- forgetting
+
+    def forget(
+        self,
+        query: str | None = None,
+        *,
+        pattern: Pattern | None = None,
+        source: str | PathLike[str] | None = None,
+        before: Time | None = None,
+        after: Time | None = None,
+        cwd: str | PathLike[str] | None = None,
+        ids: str | Sequence[str] | None = None,
+        kind: str | None = None,
+        k: int | None = None,
+        min_score: float | None = None,
+        dry_run: bool = False,
+        finish: bool = False,
+        confirm: Callable[[ForgetReport], bool] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> ForgetReport:
+        """Forget what fits all that is given, for good: from the catalog, the index, the cache and the backups.
+
+        ``query`` is a question: its ``k`` best hits, or all of at least ``min_score``. ``pattern`` is a part of
+        the text, upper and lower case alike, a regular expression behind ``re:``, or a compiled one. ``source`` and
+        ``cwd`` are a file or folder, or everything below it. ``after`` (included) and ``before`` (excluded) are
+        dates or seconds since the epoch. Of commands, source, cwd and times choose single executions; one goes
+        as soon as none is left. ``ids`` are those of hits, ``kind`` is "documents" or "commands".
+
+        ``confirm`` is shown what would go and is asked once; ``dry_run`` only tells. The next ingest does not bring
+        back what was forgotten, unless it is told to ``restore``. What could not be purged from a file, because
+        another process holds it or a disk is away, is in the report; ``finish=True`` alone tries that again.
+        Raises :class:`ConfigError` when nothing, or nothing that makes sense, is given.
+        """
+        from omnimemory.forgetting.criteria import check_any, make_criteria  # noqa: PLC0415 - a search needs none of it
+        from omnimemory.forgetting.forget import Nearest, finish_purging, forget  # noqa: PLC0415 - as above
+
+        given = (query, pattern, source, before, after, cwd, ids)
+        if finish and all(value is None for value in given):
+            return finish_purging(self.store, self.settings, progress)
+        check_any(given)
+        criteria = make_criteria(
+            pattern=pattern, source=source, before=before, after=after, cwd=cwd, ids=ids, kind=kind
+        )
+        nearest = None if query is None else Nearest(query, k, min_score)
+        return forget(
+            self.store,
+            self.embeddings,
+            self.settings,
+            criteria,
+            nearest=nearest,
+            dry_run=dry_run,
+            confirm=confirm,
+            progress=progress,
+        )
+
+    def scrub(self, *, dry_run: bool = False, progress: Callable[[Progress], None] | None = None) -> ScrubReport:
+        """Take out of everything that is stored what the rules of today redact, and purge what it was.
+
+        Commands, chunks, notes, headings, metadata and the folders of events are looked at. Their new texts are
+        embedded anew, or wait for the next ingest. Secrets that are kept on request (``history.keep_secrets``) stay
+        as long as that setting is on. ``dry_run`` only counts.
+        """
+        from omnimemory.forgetting.scrub import scrub  # noqa: PLC0415 - a search needs none of it
+
+        return scrub(self.store, self.embeddings, self.settings, dry_run=dry_run, progress=progress)
