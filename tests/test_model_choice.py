@@ -181,6 +181,3 @@ def test_keywords_are_searched_without_a_model_runtime(chosen, stand_in):
 def test_weights_of_a_hybrid_search_go_by_the_model():
     assert vector_weight("static:wordllama-64", "commands") == VECTOR_WEIGHTS["static"]["commands"]
     assert vector_weight("own:thing", "documents") == 0.5
-    minilm = VECTOR_WEIGHTS["onnx:all-MiniLM-L6-v2"]
-    assert vector_weight("onnx:all-MiniLM-L6-v2@int8:256", "documents") == minilm["documents"]
-    assert minilm["commands"] > VECTOR_WEIGHTS["static"]["commands"]

@@ -17,8 +17,8 @@ from omnimemory.errors import SchemaError
 from omnimemory.memory import Memory
 from omnimemory.storage.backups import known_backups
 from omnimemory.storage.catalog import HEAD
-from omnimemory.storage.index import _write_manifest
 from omnimemory.storage.index_version import VERSION_FILE
+from omnimemory.storage.manifest import write_manifest
 from omnimemory.storage.migration import migrations_directory
 
 QUESTIONS = ("when is staging rebuilt?", "undo the release", "make test")
@@ -204,7 +204,7 @@ def test_an_index_of_another_chromadb_is_made_anew(indexed, change):
     assert chroma_answers(indexed) == (first, said)
     folder = indexed.store.path / "index" / str(first)
     change(folder / VERSION_FILE)
-    _write_manifest(folder)  # it closed its index in good order
+    write_manifest(folder)  # it closed its index in good order
     second, again = chroma_answers(indexed)
     assert (second > first, again) == (True, said)
     assert chroma_answers(indexed) == (second, said)
