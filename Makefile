@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench soak
+.PHONY: demo test lint bench soak audit
 
 $(BIN)/omnimemory:
 	$(PYTHON) -m venv $(VENV)
@@ -25,3 +25,9 @@ bench: $(BIN)/omnimemory
 
 soak: $(BIN)/omnimemory
 	$(BIN)/python -m pytest -m soak --timeout 7200
+
+# The exceptions and their reasons stand in SECURITY.md.
+audit: $(BIN)/omnimemory
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet pip-audit
+	$(VENV)/audit/bin/pip-audit --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" --ignore-vuln CVE-2025-69872
