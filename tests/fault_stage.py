@@ -20,9 +20,10 @@ CHAINS = {
         "commit.after",
     ),
     "index": (
-        *("lock.take", "rebuild.fill", "index.open", "drain.add", "drain.mark", "index.close", "manifest.write"),
-        *("rebuild.switch", "rebuild.remove", "manifest.switch", "drain.change", "drain.forget"),
+        *("lock.take", "index.open", "drain.add", "drain.mark", "drain.change", "drain.forget", "index.close"),
+        *("manifest.write", "manifest.switch"),
     ),
+    "rebuild": ("rebuild.fill", "rebuild.switch", "rebuild.remove"),
     "drain": ("drainer.start",),
     "forget": ("purge.cache", "purge.index", "purge.backup", "purge.catalog"),
     "migrate": ("migrate.copy", "migrate.upgrade", "migrate.backup", "migrate.switch", "migrate.done"),

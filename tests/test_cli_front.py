@@ -284,3 +284,17 @@ def test_each_command_module_exists():
     for home, _ in COMMANDS.values():
         module, _, name = home.partition(":")
         assert isinstance(getattr(importlib.import_module(module), name), click.Command)
+
+
+@pytest.mark.parametrize(("own", "used"), [(None, "1"), ("3", "3")], ids=["as it is", "the user's own"])
+def test_numpy_computes_in_one_thread_unless_told_otherwise(tmp_path, monkeypatch, own, used):
+    monkeypatch.setenv("OMNIMEMORY_STORE", str(tmp_path / "store"))
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if own:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", own)
+    script = (
+        "import os, sys; from omnimemory.cli import main; sys.argv = ['omnimemory', 'status', '--json']\n"
+        "try: main()\nexcept SystemExit: print(os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == used

@@ -31,6 +31,9 @@ from omnimemory.storage.tombstones import read_tombstones
 
 __all__ = ["history_changes"]
 
+_MUCH = 256 * 1024
+"""Bytes by which a history has grown that hold thousands of commands, most of them new to the store."""
+
 # Such a line names what was to go.
 _FORGETS = re.compile(r"\bomnimemory\b[^|;&\n]*\sforget\b")
 
@@ -120,6 +123,8 @@ class _History:
             return
         again = self._restore and self._before.get("forgotten")
         cursor = None if again else Cursor.from_json(self._before)
+        if _bytes_of(self._path) - (cursor.size if cursor else 0) >= _MUCH:
+            self._store.expect()
         reading = read_history(self._path, shell=shell, cursor=cursor, key=self._store.catalog.key)
         if self._before and cursor is None:  # a cursor of another version: positions tell nothing
             reading = replace(reading, rewritten=True)
@@ -223,6 +228,14 @@ def _parts(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     rest = iter(texts)
     while part := list(islice(rest, size)):
         yield part
+
+
+def _bytes_of(path: Path) -> int:
+    """Return how large a file is, 0 if it is none or cannot be asked: reading it tells why."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0
 
 
 def _misread(cursor: Cursor | None, reading: HistoryRead) -> str | None:

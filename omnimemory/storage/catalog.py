@@ -19,7 +19,7 @@ from typing import Any
 
 from omnimemory.errors import CatalogDamagedError, SchemaError, StoreBusyError, StoreError, StoreFullError
 from omnimemory.faults import reach
-from omnimemory.storage.connections import Connections
+from omnimemory.storage.connections import Connections, begin_writing
 from omnimemory.storage.custody import Custody
 from omnimemory.storage.foreign import database_files, refuse_foreign, refuse_foreign_schema
 from omnimemory.storage.lock import flock_within, holders_of
@@ -121,10 +121,13 @@ class Catalog:
     # -- transactions and queries
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write under one transaction: all of it is committed, or nothing."""
+    def transaction(self, *, wait: bool = True) -> Iterator[sqlite3.Connection]:
+        """Write under one transaction: all of it is committed, or nothing.
+
+        Raises :class:`StoreBusyError` when another process writes too long, without ``wait`` when it writes at all.
+        """
         with catalog_errors(self.path), self._connections.use() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+            begin_writing(connection, wait=wait)
             changes = connection.total_changes
             try:
                 yield connection

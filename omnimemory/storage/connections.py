@@ -21,7 +21,7 @@ from pathlib import Path
 from omnimemory.errors import StoreError
 from omnimemory.storage.forked_sqlite import inside_sqlite, keep_for_ever, refuse_after_busy_fork, watch_forks
 
-__all__ = ["Connections"]
+__all__ = ["Connections", "begin_writing"]
 
 BUSY_SECONDS = 30.0
 
@@ -158,6 +158,18 @@ def _opened(path: Path, how: str = "") -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def begin_writing(connection: sqlite3.Connection, *, wait: bool) -> None:
+    """Begin a transaction that writes; where another one does that now, wait for its end or fail at once."""
+    if wait:
+        connection.execute("BEGIN IMMEDIATE")
+        return
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {round(BUSY_SECONDS * 1000)}")
 
 
 def _way_to_read(path: Path, error: sqlite3.OperationalError) -> str | None:

@@ -51,20 +51,31 @@ def item_tables(catalog: Catalog) -> list[ItemTable]:
     return [kinds[c.name](catalog, c) for c in catalog.collections() if c.name in kinds]
 
 
-def drain(catalog: Catalog, index: ChromaIndex, generation: int, batch_size: int, *, more_to_come: bool = False) -> int:
+def drain(
+    catalog: Catalog,
+    index: ChromaIndex,
+    generation: int,
+    batch_size: int,
+    *,
+    taken: dict[str, int] | None = None,
+    more_to_come: bool = False,
+) -> int:
     """Bring what was committed before this call into a generation's index; return how many rows were written.
 
     Both kinds of news are taken as they were at one moment. An item may be deleted and come back under the
     same id while this runs: were its new row added before its deletion is applied, the index would lose it.
-    With ``more_to_come`` a batch that is not full waits for the next call: Chroma takes 2,000 rows in 80 % of
-    the time that it takes for four times 500.
+    With ``more_to_come`` a batch that is not full waits for the next call (Chroma takes 2,000 rows in 80 % of the time
+    that it takes for four times 500), and so does a mark while another process writes to the catalog: ``taken``,
+    the same dictionary in all of these calls, keeps it by collection.
     """
+    taken = {} if taken is None else taken
     generations = Generations(catalog)
     written = 0
     for table in item_tables(catalog):
         last_change, last_row = generations.ends(generation, table.collection)
         written += _apply_changes(generations, table, index, generation, last_change)
-        row = generations.drained(generation, table.collection)
+        row = marked = generations.drained(generation, table.collection)
+        row = max(row, taken.get(table.collection.name, 0))
         while not more_to_come or rows_above(catalog, table.collection, row) >= batch_size:
             payload = table.payload(row, batch_size, last_row)
             if payload is None:
@@ -74,8 +85,13 @@ def drain(catalog: Catalog, index: ChromaIndex, generation: int, batch_size: int
             index.add(table.collection, payload)
             reach("drain.mark")
             row = payload.row
-            generations.mark_drained(generation, table.collection, row)
+            # The events of a history are one long commit: adding goes on meanwhile.
+            if generations.mark_drained(generation, table.collection, row, wait=False):
+                marked = row
             written += len(payload.ids)
+        taken[table.collection.name] = row
+        if marked < row and not more_to_come:
+            generations.mark_drained(generation, table.collection, row)
     return written
 
 

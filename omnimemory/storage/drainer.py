@@ -156,9 +156,10 @@ def _news() -> Iterator[None]:
 def _drain_until_told(store: Path, catalog: Catalog, options: DrainOptions, news: Iterator[None]) -> None:
     index, generation = open_index(store, catalog, options)
     try:
+        taken: dict[str, int] = {}
         for _ in news:
-            drain(catalog, index, generation, options.batch_size, more_to_come=True)
-        drain(catalog, index, generation, options.batch_size)
+            drain(catalog, index, generation, options.batch_size, taken=taken, more_to_come=True)
+        drain(catalog, index, generation, options.batch_size, taken=taken)
         index.close()
     except SystemExit:  # the system shuts down, say: the last batch was added or not, either way the folder is sound
         index.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from omnimemory.errors import StoreBusyError
 from omnimemory.storage.catalog import Catalog, Collection
 
 __all__ = ["Generations"]
@@ -28,6 +29,12 @@ class Generations:
         found = self._catalog.value("SELECT id FROM generations WHERE state = 'active'")
         return None if found is None else int(found)
 
+    def begin_empty(self) -> int:
+        """Register a generation that is active from the start and has taken nothing yet."""
+        with self._catalog.transaction() as sql:
+            sql.execute("DELETE FROM generations")
+            return int(sql.execute("INSERT INTO generations (state) VALUES ('active') RETURNING id").fetchone()[0])
+
     def begin(self) -> int:
         """Register a generation to be built; drop the records of builds that never ended."""
         with self._catalog.transaction() as sql:
@@ -47,14 +54,23 @@ class Generations:
         )
         return int(found or 0)
 
-    def mark_drained(self, generation: int, collection: Collection, row: int) -> None:
-        """Remember that the generation holds everything up to ``row``."""
-        with self._catalog.transaction() as sql:
-            sql.execute(
-                "INSERT INTO drained (generation_id, collection_id, row) VALUES (?, ?, ?) "
-                "ON CONFLICT DO UPDATE SET row = excluded.row",
-                (generation, collection.id, row),
-            )
+    def mark_drained(self, generation: int, collection: Collection, row: int, *, wait: bool = True) -> bool:
+        """Remember that the generation holds everything up to ``row``.
+
+        Without ``wait`` nothing is done while another process writes. Returns whether it was done.
+        """
+        try:
+            with self._catalog.transaction(wait=wait) as sql:
+                sql.execute(
+                    "INSERT INTO drained (generation_id, collection_id, row) VALUES (?, ?, ?) "
+                    "ON CONFLICT DO UPDATE SET row = excluded.row",
+                    (generation, collection.id, row),
+                )
+        except StoreBusyError:
+            if wait:
+                raise
+            return False
+        return True
 
     def ends(self, generation: int, collection: Collection) -> tuple[int, int]:
         """Return the newest change and the newest vector row of one moment, as bounds for a drain."""

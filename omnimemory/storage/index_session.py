@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -183,22 +183,39 @@ class IndexSession:
         """
         self._check_process()
         self._last_commit = time.monotonic()
+        with self._writing_now() as free:
+            if free and self._drainer is None and self._generations.waiting() >= _CHILD_ROWS:
+                self._start_drainer()
+            if free and self._drainer is not None:
+                self._drainer.nudge()
+
+    def expect(self) -> None:
+        """Say that many rows are about to be committed: the child process that will drain them starts to import."""
+        self._check_process()
+        with self._writing_now() as free:
+            if free and self._drainer is None:
+                self._start_drainer()
+
+    @contextlib.contextmanager
+    def _writing_now(self) -> Iterator[bool]:
+        """Tell whether this thread may write the index at this very moment, and keep others from it meanwhile."""
         if not self._options.index or not self._drain_lock.acquire(blocking=False):
+            yield False
             return
         try:
-            if not self._lock.acquire(blocking=False):
-                return
+            free = self._lock.acquire(blocking=False)
             try:
-                if self._drainer is None and self._generations.waiting() >= _CHILD_ROWS:
-                    self._close_index()
-                    with contextlib.suppress(StoreError):  # the drain at the end tries again, and says why not
-                        self._drainer = self._new_drainer()
-                if self._drainer is not None:
-                    self._drainer.nudge()
+                yield free
             finally:
-                self._lock.release()
+                if free:
+                    self._lock.release()
         finally:
             self._drain_lock.release()
+
+    def _start_drainer(self) -> None:
+        self._close_index()
+        with contextlib.suppress(StoreError):  # the drain at the end tries again, and says why not
+            self._drainer = self._new_drainer()
 
     def drain(self, tick: Callable[[], None] | None = None) -> str | None:
         """Bring everything pending into the index; return why that was not possible, or ``None``.

@@ -191,6 +191,10 @@ class Store:
         """Say that a batch was committed: once enough is pending, a child process starts to drain it."""
         self._session.committed()
 
+    def expect(self) -> None:
+        """Say that many rows are about to be committed: what will drain them gets ready meanwhile."""
+        self._session.expect()
+
     def drain(self, tick: Callable[[], None] | None = None) -> str | None:
         """Bring everything pending into the index, unless its holder does; return why that failed, or ``None``."""
         return self._session.drain(tick)

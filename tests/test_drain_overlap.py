@@ -1,0 +1,82 @@
+"""Draining beside a writer: it begins early, and another process's long commit does not hold it up."""
+
+import sqlite3
+
+import psutil
+import pytest
+from store_cases import add_rows, opened, wait_until
+
+from omnimemory.memory import Memory
+from omnimemory.storage.drain import DrainOptions, drain
+from omnimemory.storage.rebuild import open_index
+
+
+def drainers():
+    """Return the processes of this one that drain."""
+    found = []
+    for child in psutil.Process().children():
+        try:
+            found += [child] if "omnimemory.storage.drainer" in child.cmdline() else []
+        except psutil.Error:
+            continue  # it ended meanwhile
+    return found
+
+
+@pytest.fixture
+def store(tmp_path):
+    with opened(tmp_path / "store", index=False) as store:
+        yield store
+
+
+def test_a_drain_goes_on_while_another_process_writes_and_marks_it_later(store):
+    add_rows(store, 25)
+    index, generation = open_index(store.path, store.catalog, DrainOptions())
+    other = sqlite3.connect(store.catalog.path, isolation_level=None)
+    collection = store.documents.collection
+    taken = {}
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        assert drain(store.catalog, index, generation, 10, taken=taken, more_to_come=True) == 20
+        assert drain(store.catalog, index, generation, 10, taken=taken, more_to_come=True) == 0
+        assert index.count(collection) == 20
+        assert store.generations.drained(generation, collection) == 0
+        other.execute("ROLLBACK")
+        assert drain(store.catalog, index, generation, 10, taken=taken) == 5
+        assert store.generations.drained(generation, collection) == 25
+    finally:
+        other.close()
+        index.close()
+
+
+def test_the_first_generation_is_taken_up_where_a_drain_was_broken_off(store):
+    add_rows(store, 25)
+    index, generation = open_index(store.path, store.catalog, DrainOptions())
+    drain(store.catalog, index, generation, 10, more_to_come=True)
+    index.abandon()
+    index, again = open_index(store.path, store.catalog, DrainOptions())
+    try:
+        assert again == generation
+        assert drain(store.catalog, index, generation, 10) == 5
+    finally:
+        index.close()
+
+
+def test_the_child_that_drains_starts_while_a_large_history_is_still_being_read(indexed, tmp_path):
+    history = tmp_path / "history"
+    history.write_text("".join(f"echo {'x' * 200} {number}\n" for number in range(1500)))
+    seen = []
+    with Memory(settings=indexed) as memory:
+        memory.ingest_history(history, shell="bash", progress=lambda _: seen.append(len(drainers())))
+        assert memory.store.commands.count() == 1500
+        assert memory.store.generations.waiting() == 0
+    assert seen[0] == 1
+    assert wait_until(lambda: not drainers())
+
+
+def test_a_small_history_starts_no_child_before_something_is_committed(indexed, tmp_path):
+    history = tmp_path / "history"
+    history.write_text("".join(f"echo {number}\n" for number in range(50)))
+    seen = []
+    with Memory(settings=indexed) as memory:
+        memory.ingest_history(history, shell="bash", progress=lambda _: seen.append(len(drainers())))
+    assert seen[0] == 0
