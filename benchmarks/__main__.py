@@ -14,7 +14,7 @@ from benchmarks.history import write_history
 from benchmarks.options import Options
 from benchmarks.table import Row, print_rows, skipped
 
-NAMES = ("ingest", "reingest", "search", "filter", "cache", "startup", "fusion", "redaction")
+NAMES = ("ingest", "reingest", "search", "filter", "cache", "startup", "fusion", "redaction", "schedule")
 
 
 def main(arguments: list[str]) -> int:

@@ -15,6 +15,8 @@ from omnimemory.embedders.base import Embedder, Vectors
 from omnimemory.errors import ConfigError, StoreError
 from omnimemory.foresight import Foresight
 from omnimemory.records import Hits, IngestReport, Progress
+from omnimemory.scheduler.machine import machine_status
+from omnimemory.scheduler.pressure import PressureGauge
 from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.search import KINDS, Query, search
 from omnimemory.storage.cache import EmbeddingCache
@@ -58,6 +60,7 @@ class Memory(Foresight, Upkeep):
         self.embeddings = embedding_service(self.settings, embedder)
         used = self.embeddings.embedder
         self._closed = False
+        self._gauge = PressureGauge()
         try:
             self._opened = open_store(
                 self.settings.store.path,
@@ -249,6 +252,7 @@ class Memory(Foresight, Upkeep):
             "store": self.store.status(),
             "cache": self.embeddings.cache.stats() if self.embeddings.cache else {"enabled": False},
             "scheduler": self.scheduler.status(),
+            "machine": machine_status(self._gauge),
         }
 
     @property

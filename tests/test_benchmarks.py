@@ -84,6 +84,14 @@ def test_the_table_has_a_column_for_each_part_of_the_comparison(tmp_path):
     assert "round 1 of 1" in done.stderr
 
 
+def test_schedule_measures_an_admission_and_its_share_of_a_batch(tmp_path):
+    rows = rows_of(benchmark(tmp_path, "schedule", "--quick", "--json"))
+    titles = {row["what"]: row for row in rows}
+    median, p99 = titles["one admission"]["data"]["seconds"]
+    assert 0 < median <= p99
+    assert titles["admission by the time of a batch of 512 texts, static"]["ours"].endswith("%")
+
+
 def test_fusion_says_what_it_lacks(tmp_path):
     rows = rows_of(benchmark(tmp_path, "fusion", "--quick", "--json", "--tldr", tmp_path / "absent.tsv"))
     assert [row["what"].split(":")[0] for row in rows] == ["skipped", "skipped"]

@@ -95,12 +95,23 @@ class ControlGroups:
         except OSError as error:
             yield Reading("cgroup", None, str(error))
             return
-        if self._resolved is None or self._resolved[0] != raw:
-            self._resolved = (raw, *self._resolve(raw))
-        _, groups, note = self._resolved
+        groups, note = self._groups_of(raw)
         if note:
             yield Reading("cgroup", None, note)
         yield from (reading for group in groups if (reading := group.reading()))
+
+    def folders(self, version: str) -> list[Path]:
+        """Return the folders of this process's groups of one version ("cgroup1" or "cgroup2"), innermost first."""
+        try:
+            raw = contents(self._membership)
+        except OSError:
+            return []
+        return [group.folder for group in self._groups_of(raw)[0] if group.version == version]
+
+    def _groups_of(self, raw: bytes) -> tuple[tuple[_Group, ...], str]:
+        if self._resolved is None or self._resolved[0] != raw:
+            self._resolved = (raw, *self._resolve(raw))
+        return self._resolved[1:]
 
     def _resolve(self, membership: bytes) -> tuple[tuple[_Group, ...], str]:
         note = ""
@@ -123,6 +134,7 @@ class _Group:
 
     def __init__(self, version: _Version, folder: Path, source: str) -> None:
         self._version, self._source = version, source
+        self.version, self.folder = version.name, folder
         self._limits = tuple(folder / name for name in version.limits)
         self._usage, self._stat = folder / version.usage, folder / "memory.stat"
 

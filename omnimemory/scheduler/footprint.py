@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from omnimemory.errors import EmbedderError
+from omnimemory.scheduler.gguf import gguf_bytes
 
 __all__ = [
     "NUMPY",
@@ -128,11 +129,13 @@ def index_bytes(rows: int, dim: int) -> int:
 
 
 def weights_bytes(path: Path, *, value_bytes: int | None = None) -> int:
-    """Return the bytes of the tensors in a safetensors file, reading nothing but its header.
+    """Return the bytes of the tensors in a safetensors or GGUF file, reading nothing but its header.
 
     ``value_bytes`` is the size of a value once loaded, for a loader that converts (4 for float32).
     Raises :class:`~omnimemory.errors.EmbedderError` for a file that is missing or damaged.
     """
+    if path.suffix.lower() == ".gguf":
+        return gguf_bytes(path)
     if not path.is_file():
         raise EmbedderError(f"There is no weights file at {path}. Install the model again.")
     try:

@@ -1,0 +1,114 @@
+"""``schedule``: what it costs to ask for memory before a batch, and which part of the batch's time that is.
+
+An admission is one lease: memory is read from every source, the batch decided and recorded, its bytes promised and
+given back. Batches are 512 texts of a generated history through the static model, and through MiniLM if it has been
+pulled; nothing comes from the cache.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.children import in_child
+from benchmarks.history import commands
+from benchmarks.options import Options
+from benchmarks.table import Row, at_most, skipped
+from benchmarks.timing import say
+
+__all__ = ["measure", "run"]
+
+_BATCH = 512
+_MOST = 0.5  # milliseconds
+
+
+def run(options: Options) -> Iterator[Row]:
+    """Measure in a child process, one model after the other."""
+    times, turns = options.size(5000, 50), options.size(15, 2, options.rounds)
+    say("schedule")
+    found = in_child("benchmarks.schedule:measure", options.work, times=times, turns=turns, models=str(_models()))
+    for name, spent in found["checks"].items():
+        median, p99 = (1000 * value for value in spent)
+        row = Row("schedule", name, f"median {median:.3f} ms, p99 {p99:.3f} ms", data={"seconds": spent})
+        yield at_most(row, _MOST, median)
+    admission = found["checks"]["one admission"][0]
+    for name, seconds in found["batches"].items():
+        if seconds is None:
+            yield skipped("schedule", f"{name} has not been pulled")
+            continue
+        share = 100 * admission / seconds
+        what = f"admission by the time of a batch of {_BATCH} texts, {name}"
+        yield Row("schedule", what, f"{share:.3f} %", f"the batch: {1000 * seconds:.1f} ms")
+
+
+def _models() -> Path:
+    from omnimemory.config import Settings
+
+    return Settings().models.path
+
+
+def measure(times: int, turns: int, models: str) -> dict[str, Any]:
+    """Return the median and p99 of each check, and the median time of a batch of each model, in seconds."""
+    from omnimemory.scheduler.footprint import Request
+    from omnimemory.scheduler.pools import read_pools
+    from omnimemory.scheduler.pressure import PressureProbe
+    from omnimemory.scheduler.probe import Probe
+    from omnimemory.scheduler.scheduler import Scheduler
+
+    scheduler, probe, pressure = Scheduler(), Probe(), PressureProbe()
+    request = Request("benchmark", _BATCH, 0, 6000)
+
+    def admission() -> None:
+        with scheduler.lease(request):
+            pass
+
+    checks: dict[str, Callable[[], object]] = {
+        "one admission": admission,
+        "reading all sources of main memory": probe,
+        "reading the signs of pressure": pressure,
+        "reading all pools": read_pools,
+    }
+    return {
+        "checks": {name: _spread(check, times) for name, check in checks.items()},
+        "batches": {"static": _batch(_static(), turns), "MiniLM": _batch(_minilm(Path(models)), turns)},
+    }
+
+
+def _spread(check: Callable[[], object], times: int) -> tuple[float, float]:
+    spent = []
+    for _ in range(times):
+        started = time.perf_counter()
+        check()
+        spent.append(time.perf_counter() - started)
+    return statistics.median(spent), sorted(spent)[int(0.99 * len(spent))]
+
+
+def _static() -> Any:
+    from omnimemory.embedders.static import StaticEmbedder
+
+    return StaticEmbedder()
+
+
+def _minilm(models: Path) -> Any:
+    from omnimemory.embedders.installed import find_installed
+    from omnimemory.embedders.onnx import OnnxEmbedder
+
+    found = find_installed(models, "minilm")
+    return None if found is None else OnnxEmbedder.of_installed(found)
+
+
+def _batch(embedder: Any, turns: int) -> float | None:
+    if embedder is None:
+        return None
+    texts = list(dict.fromkeys(commands(20 * _BATCH)))[:_BATCH]
+    embedder.embed(texts, "document")
+    return statistics.median(_seconds(embedder, texts) for _ in range(turns))
+
+
+def _seconds(embedder: Any, texts: Sequence[str]) -> float:
+    started = time.perf_counter()
+    embedder.embed(texts, "document")
+    return time.perf_counter() - started
