@@ -50,7 +50,7 @@ def test_the_front_door_imports_click_and_nothing_else(arguments):
     click_alone = modules_after("import click, sys; click.Group('x').main(['--help'], standalone_mode=False)")
     assert not loaded & HEAVY
     assert {name for name in loaded if name.startswith("omnimemory")} <= {"omnimemory", "omnimemory.cli"}
-    assert loaded - click_alone <= {"signal", "omnimemory", "omnimemory.cli"}
+    assert loaded - click_alone <= {"gc", "signal", "omnimemory", "omnimemory.cli"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -287,14 +287,17 @@ def test_each_command_module_exists():
 
 
 @pytest.mark.parametrize(("own", "used"), [(None, "1"), ("3", "3")], ids=["as it is", "the user's own"])
-def test_numpy_computes_in_one_thread_unless_told_otherwise(tmp_path, monkeypatch, own, used):
+def test_numpy_computes_in_one_thread_unless_told_otherwise_and_ending_costs_no_collection(
+    tmp_path, monkeypatch, own, used
+):
     monkeypatch.setenv("OMNIMEMORY_STORE", str(tmp_path / "store"))
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     if own:
         monkeypatch.setenv("OPENBLAS_NUM_THREADS", own)
     script = (
-        "import os, sys; from omnimemory.cli import main; sys.argv = ['omnimemory', 'status', '--json']\n"
-        "try: main()\nexcept SystemExit: print(os.environ['OPENBLAS_NUM_THREADS'])"
+        "import gc, os, sys; from omnimemory.cli import main; sys.argv = ['omnimemory', 'status', '--json']\n"
+        "try: main()\n"
+        "except SystemExit: print(os.environ['OPENBLAS_NUM_THREADS'], gc.get_freeze_count() > 10_000)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == used
+    assert done.stdout.splitlines()[-1] == f"{used} True"
