@@ -34,7 +34,7 @@ from omnimemory.storage.where import check_where, match_records
 __all__ = ["Nearest", "Store", "StoreOptions", "open_store"]
 
 _TAIL_ROWS = 4096
-_EXTRA = 32
+_EXTRA = 16
 _WRONG = 1e-3
 
 
@@ -93,7 +93,7 @@ class Store:
         if why_not:
             return self._answer_exactly(kind, query, k, why_not)
         try:
-            return self._ask_index(kind, query, k)
+            return self._ask_index(kind, query, k, size)
         except (IndexDamagedError, StoreFullError) as error:
             self._session.drop()
             return self._answer_exactly(kind, query, k, str(error))
@@ -138,9 +138,8 @@ class Store:
             self._sizes[kind] = (version, rows_above(self.catalog, collection, 0))
         return self._sizes[kind][1]
 
-    def _ask_index(self, kind: str, query: NDArray[np.float32], k: int) -> Nearest:
+    def _ask_index(self, kind: str, query: NDArray[np.float32], k: int, size: int) -> Nearest:
         table = self.tables[kind]
-        size = self._size(kind)
         found = self._session.query(table, query, min(k, size) + _EXTRA)
         if isinstance(found, str):
             return self._answer_exactly(kind, query, k, found)
