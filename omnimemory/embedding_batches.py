@@ -1,15 +1,19 @@
-"""How texts become vectors: the cache first, then batch by batch, each under a lease, what was made kept at once."""
+"""How texts become vectors: the cache first, then batch by batch, each under a lease, what was made kept at once.
+
+A batch that is refused, or for which memory runs out in spite of its lease, is halved until it fits.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from omnimemory.embedders.base import Embedder, Role, UnembeddableTextError, Vectors, check_vectors
+from omnimemory.embedding_costs import BatchCosts, Costs
 from omnimemory.errors import EmbedderError, MemoryBudgetError
-from omnimemory.scheduler.footprint import Request, index_bytes
+from omnimemory.scheduler.out_of_memory import RanOutError, is_out_of_memory
 from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.storage.cache import EmbeddingCache
 
@@ -43,6 +47,7 @@ class Batches:
     cache: EmbeddingCache | None
     scheduler: Scheduler
     batch_size: int
+    costs: Costs
 
     def resolve(
         self, texts: Sequence[str], role: Role, *, stored: bool = False, shown: Mapping[str, str] | None = None
@@ -91,14 +96,19 @@ class Batches:
         """
         order = sorted(missing, key=lambda i: len(texts[i]))
         # What an embedder asks for in several requests is lost as a whole when one of them fails.
-        position, size = 0, min(self.batch_size, getattr(self.embedder, "most_texts", self.batch_size))
+        size = min(self.batch_size, getattr(self.embedder, "most_texts", self.batch_size))
+        position, size = 0, self.costs.most_texts(size)
         while position < len(order):
             batch = order[position : position + size]
-            costs, shared = self._costs([texts[i] for i in batch])
+            costs = self.costs.of([texts[i] for i in batch])
             try:
-                with self.scheduler.lease(self._request(costs, shared, stored=stored)) as lease:
-                    batch = batch[: _fitting(costs, lease.items)]
-                    self._embed_some(texts, batch, role, vectors, unembeddable, shown)
+                with self.scheduler.lease(self.costs.request(costs, stored=stored)) as lease:
+                    fitting = _fitting(costs.each, lease.items)
+                    if fitting < len(batch):
+                        batch = batch[:fitting]
+                        costs = self.costs.of([texts[i] for i in batch])
+                    costs = replace(costs, spare=lease.decision.room - lease.decision.need)
+                    self._embed_some(texts, batch, costs, role, vectors, unembeddable, shown)
             except MemoryBudgetError as error:
                 if len(batch) == 1:
                     return set(order[position:]), error
@@ -113,6 +123,7 @@ class Batches:
         self,
         texts: list[str],
         batch: list[int],
+        costs: BatchCosts,
         role: Role,
         vectors: Vectors,
         unembeddable: dict[int, str],
@@ -120,7 +131,7 @@ class Batches:
     ) -> None:
         while batch:
             try:
-                made = self.ask([shown.get(texts[i], texts[i]) for i in batch], role)
+                made = self._asked([shown.get(texts[i], texts[i]) for i in batch], costs, role)
             except UnembeddableTextError as error:
                 # Leave out exactly the texts it names; the others keep their chance, or what was made of them.
                 for index in error.indexes:
@@ -128,6 +139,7 @@ class Batches:
                 kept = [index for index in range(len(batch)) if index not in set(error.indexes)]
                 batch = [batch[index] for index in kept]
                 if error.vectors is None:
+                    costs = self.costs.of([texts[i] for i in batch])
                     continue
                 made = error.vectors[kept]
             self._keep(texts, batch, role, vectors, made)
@@ -140,24 +152,17 @@ class Batches:
         if self.cache is not None and batch:
             self.cache.put_many(self.embedder.fingerprint, role, dim, [texts[i] for i in batch], made)
 
-    def _costs(self, texts: list[str]) -> tuple[list[int], int]:
-        """Return the bytes each text needs while it is embedded, and those that all of them share."""
-        footprint, limit = self.embedder.footprint(), self.embedder.max_tokens
-        # A text has at most as many tokens as characters; asking for the real count would tokenise it twice.
-        tokens = [len(text) if limit is None else min(len(text), limit) for text in texts]
-        if sum(tokens) > footprint.at_once:
-            return [footprint.per_item] * len(tokens), footprint.per_token * footprint.at_once
-        return [footprint.per_item + footprint.per_token * count for count in tokens], 0
-
-    def _request(self, costs: list[int], shared: int, *, stored: bool) -> Request:
-        return Request(
-            model=self.embedder.name,
-            items=len(costs),
-            base=0 if self.embedder.loaded else self.embedder.footprint().base,
-            per_item=-(-sum(costs) // len(costs)),
-            growth_per_item=index_bytes(1, self.embedder.dim) if stored else 0,
-            per_batch=shared,
-        )
+    def _asked(self, texts: list[str], costs: BatchCosts, role: Role) -> Vectors:
+        """Ask the model, and measure it. Memory that runs out is a ``MemoryBudgetError``, as if it had been refused."""
+        try:
+            with self.costs.observed(costs, role) as made:
+                made.append(self.ask(texts, role))
+            return made[0]
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self.costs.ran_out(costs)
+            raise RanOutError(self.embedder.name, len(texts)) from error
 
 
 def _fitting(costs: list[int], items: int) -> int:

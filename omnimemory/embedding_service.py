@@ -17,7 +17,9 @@ from numpy.typing import ArrayLike
 
 from omnimemory.embedders.base import Embedder, Role, UnembeddableTextError, Vectors, trained_dims, truncate
 from omnimemory.embedding_batches import Ask, Batches, Embedded
+from omnimemory.embedding_costs import Costs
 from omnimemory.errors import EmbedderError, InvalidVectorError
+from omnimemory.scheduler.observation import Observer
 from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.storage.cache import EmbeddingCache
 
@@ -29,7 +31,8 @@ class EmbeddingService:
 
     ``cache`` may be ``None``: every text is embedded then. ``batch_size`` is the most texts the embedder
     gets at once; the scheduler may allow fewer, and an embedder may want fewer (``most_texts``). ``profiles`` are
-    the caller's own names of vector sizes, for :meth:`apply_mrl`.
+    the caller's own names of vector sizes, for :meth:`apply_mrl`. ``observer`` measures what batches need, so that
+    the scheduler is asked for that and not for an estimate.
     """
 
     def __init__(
@@ -40,12 +43,15 @@ class EmbeddingService:
         scheduler: Scheduler,
         batch_size: int = 512,
         profiles: Mapping[str, int] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.embedder = embedder
         self.cache = cache
         self.scheduler = scheduler
         self.batch_size = batch_size
         self.profiles = dict(profiles or {})
+        self.observer = observer
+        self._costs = Costs(embedder, observer)
 
     @property
     def dim(self) -> int:
@@ -164,6 +170,10 @@ class EmbeddingService:
         stats = self.cache.stats()
         return {"enabled": True, "cache_size": stats["items"], "embedding_dim": self.dim, **stats}
 
+    def learned_status(self) -> dict[str, Any]:
+        """Return what was measured of the model on this machine, as JSON-ready data."""
+        return self._costs.status()
+
     def clear_cache(self) -> int:
         """Delete all cached vectors, of all stores; return how many there were. Raises :class:`StoreError`."""
         return 0 if self.cache is None else self.cache.clear()
@@ -183,10 +193,12 @@ class EmbeddingService:
         size = self.batch_size if batch_size is None else batch_size
         if size < 1:
             raise EmbedderError(f"batch_size must be at least 1, not {size}")
-        return Batches(self.embedder, ask, self.cache if use_cache else None, self.scheduler, size)
+        return Batches(self.embedder, ask, self.cache if use_cache else None, self.scheduler, size, self._costs)
 
     def close(self) -> None:
         """Free the model and close the cache."""
         self.embedder.close()
+        if self.observer is not None:
+            self.observer.learned.save()
         if self.cache is not None:
             self.cache.close()

@@ -253,6 +253,7 @@ class Memory(Foresight, Upkeep):
             "cache": self.embeddings.cache.stats() if self.embeddings.cache else {"enabled": False},
             "scheduler": self.scheduler.status(),
             "machine": machine_status(self._gauge),
+            "learned": self.embeddings.learned_status(),
         }
 
     @property

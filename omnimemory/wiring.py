@@ -7,6 +7,8 @@ from omnimemory.embedders.base import Embedder
 from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import ConfigError
 from omnimemory.model_choice import choose_embedder
+from omnimemory.scheduler.learned import Learned
+from omnimemory.scheduler.observation import Observer
 from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.cache import EmbeddingCache
@@ -24,6 +26,7 @@ def embedding_service(settings: Settings, embedder: Embedder | None) -> Embeddin
         scheduler=scheduler,
         batch_size=settings.embedding.batch_size,
         profiles=_profiles(settings),
+        observer=Observer(Learned(settings.memory.learned)) if settings.memory.learn else None,
     )
 
 

@@ -78,6 +78,8 @@ ROUTES = {
     "search.weight": ("0.25", "0.25", 0.25, 0.25),
     "memory.reserve": ('"1GiB"', "1GiB", 2**30, 2**30),
     "memory.max_bytes": ("4096", "4096", 4096, 4096),
+    "memory.learn": ("false", "off", False, False),
+    "memory.learned": ('"/l/x"', "/l/x", Path("/l/x"), Path("/l/x")),
 }
 PROJECT_KEYS = {
     *("chunking.size", "chunking.overlap", "search.k", "search.mode"),

@@ -27,6 +27,7 @@ FLOORS = {
     "care": 2,
     "embedding_async": 2,
     "embedding_batches": 2,
+    "embedding_costs": 2,
     "embedding_service": 2,
     "ingest": 2,
     "model_choice": 2,

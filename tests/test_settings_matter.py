@@ -12,7 +12,8 @@ from omnimemory.memory import Memory
 
 
 def test_every_setting_has_a_test_here():
-    import test_model_settings_matter  # noqa: F401 - registers its tests
+    import test_memory_settings_matter  # noqa: F401 - registers its tests
+    import test_model_settings_matter  # noqa: F401 - as above
     import test_server_settings_matter  # noqa: F401 - as above
 
     assert TESTED.keys() == SPECS.keys()
@@ -284,17 +285,3 @@ def test_the_share_of_the_vector_score(settings):
             assert hits.explain["kinds"]["documents"]["vector_weight"] == weight
             best = first or memory.search("git", kind="documents", mode="vector")[0].text
             assert hits[0].text == best
-
-
-@matters("memory.reserve")
-def test_memory_left_to_others(settings):
-    with Memory(settings=settings.with_values({"memory.reserve": "900TiB"})) as memory:
-        memory.add("a note")
-        assert memory.status()["store"]["documents"]["pending"] == 1
-
-
-@matters("memory.max_bytes")
-def test_the_most_memory_this_package_may_use(settings):
-    with Memory(settings=settings.with_values({"memory.max_bytes": 1})) as memory:
-        memory.add("a note")
-        assert memory.status()["store"]["documents"]["pending"] == 1

@@ -43,7 +43,7 @@ def _key(default: Any, kind: str, meaning: str, **limits: Any) -> Any:
 
 
 def user_folder(kind: str) -> Path:
-    """Return this platform's folder for the user's ``data``, ``cache`` or ``config`` of this package."""
+    """Return this platform's folder for the user's ``data``, ``cache``, ``config`` or ``state`` of this package."""
     import platformdirs  # noqa: PLC0415 - not needed when every path is given
 
     return Path(getattr(platformdirs, f"user_{kind}_path")("omnimemory", appauthor=False))
@@ -190,6 +190,10 @@ class MemorySettings:
 
     reserve: int | None = _key(None, "size", "bytes left to others, none is automatic", low=0, optional=True)
     max_bytes: int | None = _key(None, "size", "most bytes this package may use", low=1, optional=True)
+    learn: bool = _key(default=True, kind="bool", meaning="measure what models need, and go by that")
+    learned: Path = _key(  # noqa: RUF009 - returns a dataclass field
+        lambda: user_folder("state") / "learned.sqlite3", "path", "file of what was measured of models"
+    )
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Request:
 
     ``base`` is what the model itself still needs (0 once it is loaded), ``per_item`` what each text needs at
     most (activations and result), ``growth_per_item`` what the index will grow by per text, ``per_batch`` what is
-    needed however few texts there are.
+    needed however few texts there are. ``measured`` is how many measurements the sizes rest on (0: an estimate).
     """
 
     model: str
@@ -52,6 +52,7 @@ class Request:
     per_item: int
     growth_per_item: int = 0
     per_batch: int = 0
+    measured: int = 0
 
     def __post_init__(self) -> None:
         if self.items < 1:
