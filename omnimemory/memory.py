@@ -14,6 +14,7 @@ from omnimemory.config import Settings, load_settings
 from omnimemory.embedders.base import Embedder, Vectors
 from omnimemory.errors import ConfigError, StoreError
 from omnimemory.foresight import Foresight
+from omnimemory.recording import Recording
 from omnimemory.records import Hits, IngestReport, Progress
 from omnimemory.scheduler.machine import machine_status
 from omnimemory.scheduler.pressure import PressureGauge
@@ -32,7 +33,7 @@ __all__ = ["Memory"]
 ProgressCallback = Callable[[Progress], None]
 
 
-class Memory(Foresight, Upkeep):
+class Memory(Recording, Foresight, Upkeep):
     """A persistent semantic memory in one directory.
 
     ``path`` is the store's directory (made if it does not exist), ``model`` and ``dim`` the embedding
@@ -104,31 +105,6 @@ class Memory(Foresight, Upkeep):
             prune_all=prune_all,
             dry_run=dry_run,
             restore=restore,
-        )
-
-    def ingest_history(
-        self,
-        target: str | Path | None = None,
-        *,
-        shell: str | None = None,
-        keep_secrets: bool | None = None,
-        restore: bool = False,
-        progress: ProgressCallback | None = None,
-    ) -> IngestReport:
-        """Bring a shell history into the memory, and what was added to it since the last time.
-
-        ``target`` is a history file or a shell's name; without it the running user's own history is
-        found. ``shell`` says the format when it is not to be guessed. Secrets are replaced by
-        ``[REDACTED:rule]`` before anything is hashed, cached, embedded or stored, unless
-        ``keep_secrets``; the first run without that takes out what earlier ones kept. ``restore`` brings
-        back what was forgotten of this history.
-        """
-        from omnimemory.ingest.runs import ingest_history  # noqa: PLC0415 - a search needs none of it
-
-        keep = self.settings.history.keep_secrets if keep_secrets is None else keep_secrets
-        redactor = redactor_of(self.settings, keep_secrets=keep)
-        return ingest_history(
-            self.store, self.embeddings, target, shell=shell, redactor=redactor, restore=restore, progress=progress
         )
 
     def add(

@@ -16,6 +16,7 @@ __all__ = [
     "Document",
     "Event",
     "Failure",
+    "FoundHistory",
     "Heading",
     "Hit",
     "Hits",
@@ -91,13 +92,23 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundHistory:
+    """A history that was found on this machine, and how many events it added."""
+
+    shell: str
+    source: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
 class IngestReport:
     """What one ingest did. Counts are of chunks (documents) or of commands (history).
 
     ``unchanged`` counts what was stored before, also in files that were not read again for that;
     ``embedded`` counts texts the model was asked for; ``cache_hits`` those it was spared.
     ``events`` counts history events added; ``pending`` rows committed but not embedded yet;
-    ``failures`` names each file that failed or was skipped, ``failed`` counts the real failures.
+    ``failures`` names each file that failed or was skipped, ``failed`` counts the real failures;
+    ``histories`` are those that were found, when all were asked for.
     """
 
     added: int = 0
@@ -116,6 +127,7 @@ class IngestReport:
     seconds: float = 0.0
     degraded: str | None = None
     failures: tuple[Failure, ...] = ()
+    histories: tuple[FoundHistory, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON-ready data."""
@@ -124,7 +136,9 @@ class IngestReport:
     def _repr_html_(self) -> str:
         import html  # noqa: PLC0415 - only notebooks need it
 
-        rows = [(name, value) for name, value in self.to_dict().items() if value and name != "failures"]
+        rows = [
+            (name, value) for name, value in self.to_dict().items() if value and name not in ("failures", "histories")
+        ]
         body = "".join(f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows)
         bad = "".join(f"<li>{html.escape(f.source)}: {html.escape(f.reason)}</li>" for f in self.failures)
         return f"<table>{body}</table>" + (f"<ul>{bad}</ul>" if bad else "")

@@ -269,7 +269,7 @@ def complete(words: str) -> set[str]:
     [
         ("omnimemory ing", {"ingest", "ingest-history"}),
         ("omnimemory cache ", {"stats", "clear"}),
-        ("omnimemory ingest-history --shell ", {"bash", "zsh", "fish"}),
+        ("omnimemory ingest-history --shell z", {"zsh"}),
         ("omnimemory search x --kind d", {"documents"}),
         ("omnimemory search x --mode ", {"hybrid", "vector", "keyword"}),
         ("omnimemory completion f", {"fish"}),

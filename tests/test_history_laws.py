@@ -13,8 +13,9 @@ LINE_ENDS = [b"\n", b"\n\n", b"\r\n", b"\\\n", b"\\ \n", b"\r"]
 BASH = [b"#1700000000\n", b"#1700000001\n", b"#17", b"00", b" fix\n", b"#"]
 ZSH = [b": 1700000000:5;", b": 17", b":", b"\\:", b"\\", b"\x83", "\u2603".encode()]
 FISH = [b"- cmd: ", b"- cm", b"d: ", b"  when: 1700000001\n", b"  when:", b"  paths:\n", b"    - /x\n"]
+OTHERS = [b"`\n", b"`\r\n", b"`", b"<\\n>", b"\xef\xbb\xbf"]
 TEXT = [b"ls", b"cd /", b" ", b"\0", b"\xff", b"LONG\n"]
-FRAGMENTS = st.lists(st.sampled_from(LINE_ENDS + BASH + ZSH + FISH + TEXT), max_size=25)
+FRAGMENTS = st.lists(st.sampled_from(LINE_ENDS + BASH + ZSH + FISH + OTHERS + TEXT), max_size=25)
 # Half of the files start with a timestamp, without which bash reads no blocks.
 FILES = st.tuples(st.sampled_from([[], [b"#1700000000\n"]]), FRAGMENTS).map(lambda parts: parts[0] + parts[1])
 EVERY_SHELL = pytest.mark.parametrize("shell", sorted(SHELLS))

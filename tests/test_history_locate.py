@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from omnimemory.errors import ConfigError, SourceError
-from omnimemory.sources.history import SHELLS, detect, locate, shell_named
+from omnimemory.sources.history import SHELLS, detect, locate, locate_all, shell_named
 
 
 def make(path: Path) -> Path:
@@ -26,6 +26,9 @@ def make(path: Path) -> Path:
         pytest.param(b"ls\n", ".zhistory", "zsh", id="zsh_by_its_other_name"),
         pytest.param(b"ls\n", "fish_history", "fish", id="fish_by_name"),
         pytest.param(b"ls\n", ".bash_history", "bash", id="bash_by_name"),
+        pytest.param(b"Get-ChildItem -Force\n", "x", "powershell", id="powershell_by_content"),
+        pytest.param(b"ls\n", "ConsoleHost_history.txt", "powershell", id="powershell_by_name"),
+        pytest.param(b"def f [] {<\\n>  ls<\\n>}\n", "history.txt", "nushell", id="nushell_by_content"),
         pytest.param(b"ls\n", "history.txt", "bash", id="anything_else_is_one_command_a_line"),
         pytest.param(b"", "history.txt", "bash", id="empty"),
         pytest.param(
@@ -38,9 +41,9 @@ def test_the_shell_is_detected_by_content_then_by_name(head, name, shell):
 
 
 def test_an_unknown_shell_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match=r"'tcsh'.*bash, fish, jsonl, zsh"):
+    with pytest.raises(ConfigError, match=r"'tcsh'.*bash, fish, ipython, jsonl, nushell, powershell, zsh"):
         shell_named("tcsh")
-    with pytest.raises(ConfigError, match="bash, fish, jsonl, zsh"):
+    with pytest.raises(ConfigError, match="bash, fish, ipython, jsonl, nushell, powershell, zsh"):
         locate(None, "tcsh", Path("/nowhere"), {})
 
 
@@ -75,6 +78,37 @@ def test_an_unknown_shell_is_refused_with_the_known_ones():
 def test_default_paths_follow_the_shells_own_variables(shell, environ, expected):
     home = Path("/home/me")
     assert SHELLS[shell].default_paths(home, environ) == [home / path for path in expected]
+
+
+def test_default_paths_of_the_other_shells_and_tools():
+    home = Path("/home/me")
+    found = {name: shell_named(name).default_paths(home, {}) for name in ("powershell", "nushell", "atuin", "ipython")}
+    assert {name: str(paths[0].relative_to(home)) for name, paths in found.items()} == {
+        "powershell": ".local/share/powershell/PSReadLine/ConsoleHost_history.txt",
+        "nushell": ".config/nushell/history.sqlite3",
+        "atuin": ".local/share/atuin/history.db",
+        "ipython": ".ipython/profile_default/history.sqlite",
+    }
+    elsewhere = {"APPDATA": "/a", "XDG_CONFIG_HOME": "/c", "ATUIN_DB_PATH": "/d/history.db", "IPYTHONDIR": "/i"}
+    firsts = [str(shell_named(name).default_paths(home, elsewhere)[0]) for name in found]
+    assert firsts == [
+        "/a/Microsoft/Windows/PowerShell/PSReadLine/ConsoleHost_history.txt",
+        "/c/nushell/history.sqlite3",
+        "/d/history.db",
+        "/i/profile_default/history.sqlite",
+    ]
+
+
+def test_all_histories_are_found_each_once_and_those_that_tell_most_first(tmp_path):
+    atuin = make(tmp_path / ".local/share/atuin/history.db")
+    zsh, bash = make(tmp_path / ".zsh_history"), make(tmp_path / ".bash_history")
+    (tmp_path / ".zhistory").symlink_to(zsh)
+    assert locate_all(tmp_path, {"HISTFILE": str(bash)}) == [(atuin, "atuin"), (bash, "bash"), (zsh, "zsh")]
+
+
+def test_that_there_is_no_history_at_all_is_said(tmp_path):
+    with pytest.raises(SourceError, match=r"atuin/history\.db"):
+        locate_all(tmp_path, {})
 
 
 def test_without_a_target_the_login_shell_comes_first(tmp_path):

@@ -65,7 +65,7 @@ def make_sparse(path):
         pytest.param(make_loop, "cannot be read", id="symlink_loop"),
         pytest.param(lambda path: path.symlink_to("/dev/zero"), "a character device", id="device"),
         pytest.param(make_sparse, r"1,073,741,824 bytes.*limit of 268,435,456.*split", id="one_gib_sparse"),
-        pytest.param(lambda path: write(path, "SQLite format 3\0 x"), r"SQLite.*atuin history list", id="sqlite"),
+        pytest.param(lambda path: write(path, "SQLite format 3\0 x"), "SQLite.*damaged.*atuin history", id="db"),
         pytest.param(lambda path: path.write_text("ls\n", "utf-16"), "UTF-16.*iconv", id="utf_16_with_mark"),
         pytest.param(lambda path: path.write_text("ls\n", "utf-16-le"), "binary", id="utf_16_without_mark"),
         pytest.param(lambda path: path.write_bytes(b"\x7fELF\2\1\1" + b"\0" * 99), "binary", id="binary"),

@@ -177,7 +177,7 @@ def test_another_shell_than_before_reads_everything_anew(history):
 
 
 def test_an_unknown_shell_is_refused(history):
-    with pytest.raises(ConfigError, match="bash, fish, jsonl, zsh"):
+    with pytest.raises(ConfigError, match="bash, fish, ipython, jsonl, nushell, powershell, zsh"):
         read(history, shell="tcsh")
 
 

@@ -38,6 +38,7 @@ FLOORS = {
     "wiring": 2,
     "evaluation": 2.5,
     "foresight": 2.5,
+    "recording": 2.5,
     "upkeep": 2.5,
     "memory": 3,
     "cli": 4,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add", "ingest", "ingest_history", "name_failures", "report_lines"]
 
-SHELLS = ("bash", "zsh", "fish")
+SHELLS = ("bash", "zsh", "fish", "nushell", "powershell", "atuin", "ipython", "jsonl")
 _MOST_NAMED = 20
 
 
@@ -67,26 +67,52 @@ def ingest(
     epilog=examples(
         "omnimemory ingest-history",
         "omnimemory ingest-history --shell fish",
+        "omnimemory ingest-history --all",
         "omnimemory ingest-history server/.bash_history",
+        "ssh server cat .bash_history | omnimemory ingest-history - --name server",
     ),
 )
-@click.argument("file", required=False, type=click.Path())
+@click.argument("file", required=False, type=click.Path(allow_dash=True))
+@click.option("--all", "every", is_flag=True, help="Read every history on this machine, and say which there are.")
 @click.option("--shell", type=click.Choice(SHELLS), help="Format of the history; detected when omitted.")
+@click.option("--name", help="By which name to remember a history from standard input (FILE is -).")
 @click.option("--keep-secrets", is_flag=True, help="Store passwords and tokens as they are. Think twice.")
 @click.option("--restore", is_flag=True, help="Bring back what was forgotten of this history.")
 @json_option
 @click.pass_context
 def ingest_history(
-    ctx: click.Context, *, file: str | None, shell: str | None, keep_secrets: bool, restore: bool, as_json: bool
+    ctx: click.Context,
+    *,
+    file: str | None,
+    every: bool,
+    shell: str | None,
+    name: str | None,
+    keep_secrets: bool,
+    restore: bool,
+    as_json: bool,
 ) -> None:
-    """Read shell history into the memory: FILE, or your own history.
+    """Read shell history into the memory: FILE, or your own history, or (-) what is piped in.
 
     Passwords and tokens are taken out first. Only what is new since the last time is read.
     """
+    if every and (file or shell):
+        raise click.UsageError("--all finds the files and their shells by itself: leave out FILE and --shell.")
+    if name is not None and file != "-":
+        raise click.UsageError("--name is for a history from standard input: omnimemory ingest-history - --name NAME")
     settings = current_settings({"history.keep_secrets": keep_secrets or None})
     keep = settings.history.keep_secrets
     with open_memory(settings) as memory, progress_on_terminal() as progress:
-        report = memory.ingest_history(file, shell=shell, keep_secrets=keep, restore=restore, progress=progress)
+        report = memory.ingest_history(
+            sys.stdin.buffer if file == "-" else file,
+            shell=shell,
+            name=name or "stdin",
+            every=every,
+            keep_secrets=keep,
+            restore=restore,
+            progress=progress,
+        )
+    for found in report.histories if not as_json else ():
+        note(f"found {found.shell}: {found.source} ({found.events:,} new events)")
     _tell(ctx, report, "commands", as_json)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from omnimemory.errors import SourceError
 from omnimemory.evaluation.next_commands import Observed
 from omnimemory.procedure.steps import Step, home_relative
-from omnimemory.sources.history import SHELLS, read_history
+from omnimemory.sources.history import is_deduplicated, read_history
 
 __all__ = ["read_steps"]
 
@@ -20,7 +20,7 @@ def read_steps(path: Path, shell: str | None, session_gap: float) -> list[Observ
     SourceError for a file that is no history, or keeps each command only once.
     """
     reading = read_history(path, shell=shell, key=secrets.token_bytes(32))
-    if SHELLS[reading.shell].DEDUPLICATED:
+    if is_deduplicated(reading.shell):
         raise SourceError(
             f"{path} keeps each command only once ({reading.shell}): it does not tell what followed what."
         )

@@ -12,16 +12,26 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from omnimemory.ingest.events import CleanEvents, NewEvents
 from omnimemory.ingest.pipeline import Tally
 from omnimemory.ingest.roots import path_uri
 from omnimemory.ingest.scrub import ScrubbedEvents, commands_with_secrets
 from omnimemory.records import Failure, Progress
-from omnimemory.sources.history import MAX_COMMAND_BYTES, Cursor, HistoryRead, locate, read_history
+from omnimemory.sources.history import (
+    MAX_COMMAND_BYTES,
+    Cursor,
+    HistoryRead,
+    RowCursor,
+    locate,
+    read_history,
+    read_stream,
+    stored_cursor,
+)
 from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.commands import CommandTable
 from omnimemory.storage.documents import DocumentTable
@@ -33,6 +43,9 @@ __all__ = ["history_changes"]
 
 _MUCH = 256 * 1024
 """Bytes by which a history has grown that hold thousands of commands, most of them new to the store."""
+
+Read = Callable[..., HistoryRead]
+"""Reads a history: takes ``shell`` and ``cursor``."""
 
 # Such a line names what was to go.
 _FORGETS = re.compile(r"\bomnimemory\b[^|;&\n]*\sforget\b")
@@ -58,11 +71,12 @@ class NewCommands:
 
 def history_changes(
     store: Store,
-    target: str | Path | None,
+    target: str | Path | IO[bytes] | None,
     shell: str | None,
     redactor: Redactor,
     tally: Tally,
     *,
+    name: str = "stdin",
     part: int,
     restore: bool,
     progress: Callable[[Progress], None],
@@ -70,22 +84,33 @@ def history_changes(
     """Yield what has to change so that the store holds every event of a history but those that were forgotten.
 
     With ``restore`` these come back as well.
+    ``target`` may be an open binary stream: its history is remembered by ``name``.
     Raises :class:`SourceError` when there is no such history, it cannot be read or is none.
     """
-    path, found_shell = locate(target, shell, Path.home(), os.environ)
+    key = store.catalog.key
+    file: Path | None
+    if target is None or isinstance(target, str | Path):
+        path, shell = locate(target, shell, Path.home(), os.environ)
+        uri, file = path_uri(path), path
+        read: Read = partial(read_history, path, key=key)
+    else:
+        uri, file = f"stdin:{name}", None
+        read = partial(read_stream, uri, target, key=key)
     tally.sources += 1
-    history = _History(store, path, redactor, tally, part, progress, restore=restore)
+    history = _History(store, uri, file, read, redactor, tally, part, progress, restore=restore)
     yield from history.scrubbed()
-    yield from history.changes(found_shell)
+    yield from history.changes(shell)
 
 
 class _History:
-    """One history file and what is stored of it."""
+    """One history and what is stored of it."""
 
     def __init__(
         self,
         store: Store,
-        path: Path,
+        uri: str,
+        file: Path | None,
+        read: Read,
         redactor: Redactor,
         tally: Tally,
         part: int,
@@ -94,8 +119,9 @@ class _History:
         restore: bool,
     ) -> None:
         self._store = store
-        self._path = path
-        self._uri = path_uri(path)
+        self._uri = uri
+        self._file = file
+        self._read = read
         self._redactor = redactor
         self._tally = tally
         self._part = part
@@ -122,10 +148,10 @@ class _History:
             self._left_out(1, "history was forgotten; to bring it back: --restore")
             return
         again = self._restore and self._before.get("forgotten")
-        cursor = None if again else Cursor.from_json(self._before)
-        if _bytes_of(self._path) - (cursor.size if cursor else 0) >= _MUCH:
+        cursor = None if again else stored_cursor(self._before)
+        if _bytes_of(self._file) - (cursor.size if cursor else 0) >= _MUCH:
             self._store.expect()
-        reading = read_history(self._path, shell=shell, cursor=cursor, key=self._store.catalog.key)
+        reading = self._read(shell=shell, cursor=cursor)
         if self._before and cursor is None:  # a cursor of another version: positions tell nothing
             reading = replace(reading, rewritten=True)
         if reading.oversize:
@@ -162,14 +188,14 @@ class _History:
         new: set[str] = set()
         looked = 0
         for part in _parts(texts, self._part):
-            self._progress(Progress("history", looked, total, str(self._path)))
+            self._progress(Progress("history", looked, total, self._uri))
             looked += len(part)
             known = self._store.commands.known(part)
             unknown = [text for text in dict.fromkeys(part) if text not in known and text not in new]
             new.update(unknown)
             if unknown:
                 yield NewCommands(self._store.commands, self._store.documents, self._uri, unknown, self._tally)
-        self._progress(Progress("history", total, total, str(self._path)))
+        self._progress(Progress("history", total, total, self._uri))
         return len(new)
 
     def _redacted(self, events: CleanEvents) -> Iterator[str]:
@@ -230,15 +256,15 @@ def _parts(texts: Iterable[str], size: int) -> Iterator[list[str]]:
         yield part
 
 
-def _bytes_of(path: Path) -> int:
+def _bytes_of(path: Path | None) -> int:
     """Return how large a file is, 0 if it is none or cannot be asked: reading it tells why."""
     try:
-        return path.stat().st_size if path.is_file() else 0
+        return path.stat().st_size if path is not None and path.is_file() else 0
     except OSError:
         return 0
 
 
-def _misread(cursor: Cursor | None, reading: HistoryRead) -> str | None:
+def _misread(cursor: Cursor | RowCursor | None, reading: HistoryRead) -> str | None:
     """Return the shell that a history was taken for, if the same bytes are now read as another one's."""
     now = reading.cursor
     if cursor is None or (cursor.size, cursor.digest) != (now.size, now.digest) or cursor.shell == now.shell:

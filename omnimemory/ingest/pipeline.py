@@ -16,7 +16,7 @@ from typing import Protocol
 
 from omnimemory.embedding_service import Embedded, EmbeddingService
 from omnimemory.errors import MemoryBudgetError
-from omnimemory.records import Failure, IngestReport, Progress
+from omnimemory.records import Failure, FoundHistory, IngestReport, Progress
 from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.items import ItemTable
 from omnimemory.storage.room import catalog_room, require_room
@@ -76,6 +76,7 @@ class Tally:
     model_is_down: bool = False
     forgets: int | None = None
     failures: list[Failure] = field(default_factory=list)
+    histories: list[FoundHistory] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     def report(self) -> IngestReport:
@@ -97,6 +98,7 @@ class Tally:
             seconds=round(time.monotonic() - self.started, 3),
             degraded=self.degraded,
             failures=tuple(self.failures),
+            histories=tuple(self.histories),
         )
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from omnimemory.config import Settings
 from omnimemory.embedding_service import EmbeddingService
-from omnimemory.errors import ConfigError
+from omnimemory.errors import ConfigError, SourceError
 from omnimemory.ingest.documents import DocumentReader, document_changes
 from omnimemory.ingest.history import history_changes
 from omnimemory.ingest.notes import note_changes
 from omnimemory.ingest.pipeline import Tally, embed_pending, ignore_progress, rehearse, run
 from omnimemory.ingest.roots import path_uri, root_paths
-from omnimemory.records import IngestReport, Progress
+from omnimemory.records import Failure, FoundHistory, IngestReport, Progress
 from omnimemory.sources.documents import Limits
+from omnimemory.sources.history import locate_all
 from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.store import Store
 from omnimemory.storage.tombstones import forgets, read_tombstones
@@ -89,20 +92,41 @@ def _document_reader(
 def ingest_history(
     store: Store,
     embeddings: EmbeddingService,
-    target: str | Path | None,
+    target: str | Path | IO[bytes] | None,
     *,
     shell: str | None,
     redactor: Redactor,
     restore: bool,
     progress: ProgressCallback | None,
+    name: str = "stdin",
+    every: bool = False,
 ) -> IngestReport:
     """See :meth:`omnimemory.memory.Memory.ingest_history`."""
+    if every and (target is not None or shell is not None):
+        raise ConfigError("every=True finds the histories and their shells by itself: give no target and no shell.")
     tally, show = Tally(forgets=forgets(store.catalog)), progress or ignore_progress
-    changes = history_changes(
-        store, target, shell, redactor, tally, part=embeddings.batch_size, restore=restore, progress=show
+    change = partial(
+        history_changes,
+        store,
+        redactor=redactor,
+        tally=tally,
+        name=name,
+        part=embeddings.batch_size,
+        restore=restore,
+        progress=show,
     )
     embed_pending(store, embeddings, tally)
-    run(store, embeddings, changes, tally, progress=show)
+    if not every:
+        run(store, embeddings, change(target, shell), tally, progress=show)
+        return tally.report()
+    for path, found in locate_all(Path.home(), os.environ):
+        before = tally.events
+        try:
+            run(store, embeddings, change(path, found), tally, drain=False)
+        except SourceError as error:  # one bad history never keeps the others out
+            tally.failures.append(Failure(path_uri(path), str(error)))
+        tally.histories.append(FoundHistory(found, path_uri(path), tally.events - before))
+    run(store, embeddings, (), tally, progress=show)
     return tally.report()
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from omnimemory.procedure.predictor import NextCommand
 from omnimemory.procedure.steps import Step, home_relative
 from omnimemory.records import Prediction
-from omnimemory.sources.history import SHELLS
+from omnimemory.sources.history import is_deduplicated
 from omnimemory.storage.catalog import Catalog
 from omnimemory.storage.store import Store
 
@@ -87,8 +87,9 @@ class RecordedSteps:
 
 
 def _steps(catalog: Catalog, after: int) -> Iterator[tuple[int, int, str | None, float | None, bool, Step]]:
-    deduplicated = {name for name, shell in SHELLS.items() if shell.DEDUPLICATED}
+    # An event says which shell ran it; the history it came by may keep more than that shell's own.
+    formats = dict(catalog.rows("SELECT id, json_extract(state, '$.shell') FROM sources WHERE kind = 'history'"))
     for block in catalog.blocks(_EVENTS, (after,), 1000):
         for number, text, timestamp, cwd, exit_code, session, source, shell in block:
             step = Step(text, home_relative(cwd), None if exit_code is None else exit_code == 0)
-            yield number, source, session, timestamp, shell in deduplicated, step
+            yield number, source, session, timestamp, is_deduplicated(formats.get(source) or shell), step

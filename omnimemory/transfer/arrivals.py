@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from omnimemory.ingest.pipeline import Tally
 from omnimemory.records import Failure
-from omnimemory.sources.history import Cursor
+from omnimemory.sources.history import CURSOR_FIELDS
 from omnimemory.storage.commands import CommandTable
 from omnimemory.storage.documents import DocumentTable, NewChunk
 from omnimemory.storage.sources import remember, reopen_source, source_state
@@ -23,7 +23,6 @@ from omnimemory.transfer.contents import ExportedEvent, ExportedSource
 
 __all__ = ["Arrival", "ArrivedChunks", "ArrivedCommands", "ArrivedEvents", "ArrivedNotes", "FinishedSource"]
 
-_CURSOR = {"version", *(part.name for part in fields(Cursor))}
 _IMPORTING = {"importing": True}
 _NO_TIME = "of its events have no time and were left out: only the history itself tells which of them are new"
 
@@ -146,7 +145,7 @@ class ArrivedEvents:
 def _read_anew(sql: sqlite3.Connection, source: int) -> None:
     """Let the next ingest read a history from its start: what it would find behind its cursor may be here already."""
     state = source_state(sql, source)
-    remember(sql, source, {key: value for key, value in state.items() if key not in _CURSOR})
+    remember(sql, source, {key: value for key, value in state.items() if key not in CURSOR_FIELDS})
 
 
 def _is_known(sql: sqlite3.Connection, arrived: ExportedEvent) -> bool:

@@ -12,13 +12,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
 from omnimemory.errors import CatalogDamagedError
 from omnimemory.records import Progress
-from omnimemory.sources.history import Cursor
+from omnimemory.sources.history import CURSOR_FIELDS
 from omnimemory.storage.checksums import chunk_checksum, event_checksum, source_checksum
 from omnimemory.storage.commands import command_id
 from omnimemory.storage.store import Store
@@ -34,7 +33,7 @@ _PART = 400
 _TICK_LINES = 2000
 _EVENT_FIELDS = ("timestamp", "cwd", "exit_code", "duration", "session", "host", "shell")
 # When and where a file was looked at: it differs between equal stores, and elsewhere it says nothing.
-_OF_THIS_MACHINE = {"file": {"stat"}, "history": {"version", *(part.name for part in fields(Cursor))}}
+_OF_THIS_MACHINE = {"file": {"stat"}, "history": CURSOR_FIELDS}
 _CHUNKS = (
     "SELECT v.vector, v.checksum, c.id, c.checksum, c.chunk_id, c.start_char, c.end_char, c.heading, c.metadata, "
     "c.text FROM chunks c LEFT JOIN vectors v ON v.collection_id = ? AND v.item = c.id WHERE c.id IN ({marks})"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-__all__ = ["Cursor"]
+__all__ = ["DIGEST", "VERSION", "Cursor", "identity", "is_settled"]
 
 VERSION = 1
 SETTLED_NS = 2_000_000_000  # the coarsest file times in use (FAT) have steps of two seconds

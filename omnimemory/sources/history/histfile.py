@@ -1,4 +1,4 @@
-"""Whether ``$HISTFILE`` speaks of a given shell.
+"""Whether ``$HISTFILE`` speaks of a given shell, and the folders that the environment names.
 
 bash and zsh share the variable, and an exported one reaches every program, so a bash user's
 ``HISTFILE=~/.bash_history`` must not be taken for a zsh history.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["expand", "histfile"]
+__all__ = ["data_folders", "expand", "histfile"]
 
 FAMILIES = {"bash": ("bash",), "zsh": ("zsh", "zhistory"), "fish": ("fish",)}
 
@@ -29,3 +29,9 @@ def expand(path: str | Path, home: Path) -> Path:
     """Return ``path`` with a leading ``~`` replaced by ``home``."""
     text = str(path)
     return home / text[2:] if text == "~" or text.startswith("~/") else Path(text)
+
+
+def data_folders(home: Path, environ: Mapping[str, str]) -> list[Path]:
+    """Return where programs of this user keep their data, by the XDG base directory specification."""
+    named = environ.get("XDG_DATA_HOME", "")
+    return list(dict.fromkeys([*([expand(named, home)] if named else []), home / ".local" / "share"]))

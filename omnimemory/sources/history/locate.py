@@ -8,9 +8,10 @@ from pathlib import Path
 
 from omnimemory.errors import SourceError
 from omnimemory.sources.history.histfile import expand
-from omnimemory.sources.history.shells import SHELLS, shell_named
+from omnimemory.sources.history.layouts import LAYOUTS
+from omnimemory.sources.history.shells import FORMATS, default_paths, shell_named
 
-__all__ = ["locate"]
+__all__ = ["locate", "locate_all"]
 
 
 def locate(
@@ -24,7 +25,7 @@ def locate(
     """
     if shell is not None:
         shell_named(shell)
-    if isinstance(target, str) and target in SHELLS:
+    if isinstance(target, str) and target in FORMATS:
         path, _ = _first_of([target], home, environ)
         return path, shell or target
     if target is not None:
@@ -32,9 +33,25 @@ def locate(
     return _first_of([shell] if shell else _own_shells(environ), home, environ)
 
 
+def locate_all(home: Path, environ: Mapping[str, str]) -> list[tuple[Path, str]]:
+    """Return every history of the running user and its shell, each file once.
+
+    Those that tell most about a command (where it ran, how it ended) come first. Raises ``SourceError`` when there is
+    none.
+    """
+    found: dict[str, tuple[Path, str]] = {}
+    for name in sorted(FORMATS, key=lambda name: name not in LAYOUTS):
+        for path in default_paths(name, home, environ):
+            if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a folder may not be entered
+                found.setdefault(os.path.realpath(path), (path, name))
+    if not found:
+        _first_of(FORMATS, home, environ)  # says where it looked
+    return list(found.values())
+
+
 def _own_shells(environ: Mapping[str, str]) -> list[str]:
     login = Path(environ.get("SHELL", "")).name
-    return sorted(SHELLS, key=lambda name: name != login)
+    return sorted(FORMATS, key=lambda name: name != login)
 
 
 def _named_file(target: str | Path, home: Path) -> Path:
@@ -42,7 +59,7 @@ def _named_file(target: str | Path, home: Path) -> Path:
     if not os.path.lexists(path):
         raise SourceError(
             f"No history file at {path}. Give an existing file, or the name of a shell"
-            f" ({', '.join(SHELLS)}): omnimemory ingest-history FILE --shell zsh"
+            f" ({', '.join(FORMATS)}): omnimemory ingest-history FILE --shell zsh"
         )
     return path
 
@@ -50,7 +67,7 @@ def _named_file(target: str | Path, home: Path) -> Path:
 def _first_of(shells: Iterable[str], home: Path, environ: Mapping[str, str]) -> tuple[Path, str]:
     looked: list[Path] = []
     for name in shells:
-        for path in SHELLS[name].default_paths(home, environ):
+        for path in default_paths(name, home, environ):
             if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises where a folder may not be entered
                 return path, name
             looked.append(path)

@@ -7,14 +7,16 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from omnimemory.errors import SourceError
 from omnimemory.faults import reach
 
-__all__ = ["HEAD_BYTES", "check_text", "open_regular", "read_all"]
+__all__ = ["HEAD_BYTES", "check_text", "open_regular", "read_all", "read_pipe", "starts_as_database"]
 
 HEAD_BYTES = 8192
 READ_BYTES = 65_536
+_DATABASE = b"SQLite format 3\0"
 MANY_NULS = 0.3  # a power cut leaves some; in UTF-16 every second byte is one
 
 
@@ -57,13 +59,23 @@ def read_all(descriptor: int, path: Path, expected: int, max_bytes: int) -> byte
     return b"".join(parts)
 
 
+def starts_as_database(descriptor: int) -> bool:
+    """Return whether a file begins as SQLite databases do."""
+    return os.pread(descriptor, len(_DATABASE), 0) == _DATABASE
+
+
+def read_pipe(stream: IO[bytes], max_bytes: int) -> bytes:
+    """Return all bytes of a stream; more than ``max_bytes`` is refused."""
+    data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise SourceError(f"Standard input has more than the limit of {max_bytes:,} bytes. Give it in parts.")
+    return data
+
+
 def check_text(head: bytes, path: Path) -> None:
     """Raise ``SourceError`` when a file's first bytes show that it is no text history, and say what it looks like."""
-    if head.startswith(b"SQLite format 3\0"):
-        raise SourceError(
-            f"{path} is an SQLite database (atuin, nushell or IPython keep histories in one): not supported yet."
-            " Export it as text, for example: atuin history list --cmd-only > FILE"
-        )
+    if head.startswith(_DATABASE):
+        raise SourceError(f"{path} is an SQLite database, which cannot be piped in. Give its file.")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise SourceError(f"{path} is UTF-16 text. Convert it: iconv -f UTF-16 -t UTF-8 {path} > FILE")
     if head and head.count(b"\0") > MANY_NULS * len(head):

@@ -16,48 +16,37 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
-from omnimemory.sources.history.cursor import Cursor, is_settled
+from omnimemory.errors import SourceError
+from omnimemory.sources.history.cursor import Cursor, identity, is_settled
+from omnimemory.sources.history.database import read_database
 from omnimemory.sources.history.entry import MAX_COMMAND_BYTES, Entries
-from omnimemory.sources.history.reading import HEAD_BYTES, check_text, open_regular, read_all
+from omnimemory.sources.history.found import HistoryRead, RowCursor
+from omnimemory.sources.history.reading import (
+    HEAD_BYTES,
+    check_text,
+    open_regular,
+    read_all,
+    read_pipe,
+    starts_as_database,
+)
 from omnimemory.sources.history.shells import SHELLS, detect, shell_named
 
-__all__ = ["HistoryRead", "read_history"]
+__all__ = ["read_history", "read_stream"]
 
 MAX_BYTES = 256 * 1024 * 1024
 _BLANK = b"\0 \t\r\n\v\f"
 KEY_BYTES = 64  # the most that BLAKE2b takes
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryRead:
-    """What one read of a history file found.
-
-    ``entries`` are those after the verified prefix, or all of them when the file was ``rewritten`` or is read for
-    the first time; the first one has the ordinal ``first_position``. ``unchanged``: the file is byte for
-    byte what ``cursor`` saw, and there are no entries. ``oversize`` counts the commands among the bytes parsed that
-    were skipped for their length, ``unreadable`` the lines that are none. ``cursor`` is to be stored after the entries
-    are committed.
-    """
-
-    path: Path
-    shell: str
-    entries: Entries
-    first_position: int
-    rewritten: bool
-    unchanged: bool
-    cursor: Cursor
-    oversize: int = 0
-    unreadable: int = 0
-
-
 def read_history(
     path: Path,
     *,
     shell: str | None = None,
-    cursor: Cursor | None = None,
+    cursor: Cursor | RowCursor | None = None,
     key: bytes,
     max_bytes: int = MAX_BYTES,
     clock: Callable[[], int] = time.time_ns,
@@ -70,16 +59,56 @@ def read_history(
     """
     if shell is not None:
         shell_named(shell)
+    with open_regular(path) as (descriptor, status):
+        is_database = starts_as_database(descriptor)
+        if not is_database:
+            cursor = _text_cursor(cursor, shell)
+            if cursor and cursor.matches(status):
+                return _nothing_new(path, cursor)
+            data = read_all(descriptor, path, status.st_size, max_bytes)
+    if is_database:
+        return read_database(path, shell=shell, cursor=cursor, key=key, now=clock() / 1e9)
+    if shell is not None and shell not in SHELLS:
+        raise SourceError(f"{path} is no SQLite database, so it is no history of {shell}. Give it without --shell.")
+    assert not isinstance(cursor, RowCursor)
+    return _read_text(path, data, shell, cursor, key, status, clock())
+
+
+def read_stream(
+    name: str, stream: IO[bytes], *, shell: str | None, cursor: Cursor | RowCursor | None, key: bytes
+) -> HistoryRead:
+    """Read a history that is piped in; it goes on where the cursor stands when it begins as it did then.
+
+    Raises ``SourceError`` when it is too long or no text.
+    """
+    if shell is not None and shell not in SHELLS:
+        shell_named(shell)
+        raise SourceError(f"A history of {shell} is a database and cannot be piped in. Give its file.")
+    data = read_pipe(stream, MAX_BYTES)
+    return _read_text(Path(name), data, shell, _text_cursor(cursor, shell), key, None, 0)
+
+
+def _text_cursor(cursor: Cursor | RowCursor | None, shell: str | None) -> Cursor | None:
+    if isinstance(cursor, RowCursor):
+        cursor = Cursor(cursor.shell, 0, 0, cursor.digest, -1, 0, 0, 0, 0, settled=False)
     if cursor and (cursor.shell not in SHELLS or (shell or cursor.shell) != cursor.shell):
         # Offsets and positions of one format mean nothing in another: a size of -1 is never verified.
         cursor = replace(cursor, size=-1)
-    with open_regular(path) as (descriptor, status):
-        if cursor and cursor.matches(status):
-            return _nothing_new(path, cursor)
-        data = read_all(descriptor, path, status.st_size, max_bytes)
+    return cursor
+
+
+def _read_text(
+    path: Path,
+    data: bytes,
+    shell: str | None,
+    cursor: Cursor | None,
+    key: bytes,
+    status: os.stat_result | None,
+    now_ns: int,
+) -> HistoryRead:
     check_text(data[:HEAD_BYTES], path)
     verified, digest = _digests(data, cursor, key)
-    seen = _cursor_over(data, digest, status, clock())
+    seen = _cursor_over(data, digest, status, now_ns)
     if cursor and verified and cursor.size == len(data):
         return _nothing_new(path, replace(seen, shell=cursor.shell, offset=cursor.offset, count=cursor.count))
     old = cursor if verified else None
@@ -109,21 +138,15 @@ def _digests(data: bytes, cursor: Cursor | None, key: bytes) -> tuple[bool, str]
     return verified, state.hexdigest()
 
 
-def _cursor_over(data: bytes, digest: str, status: os.stat_result, now_ns: int) -> Cursor:
-    """Return a cursor over all of ``data``; shell, offset and count are filled in when they are known."""
-    return Cursor(
-        shell="",
-        offset=0,
-        count=0,
-        digest=digest,
-        # What was read, not what the status said: should the file have grown in between, the next read looks again.
-        size=len(data),
-        mtime_ns=status.st_mtime_ns,
-        ctime_ns=status.st_ctime_ns,
-        inode=status.st_ino,
-        device=status.st_dev,
-        settled=is_settled(status, now_ns),
-    )
+def _cursor_over(data: bytes, digest: str, status: os.stat_result | None, now_ns: int) -> Cursor:
+    """Return a cursor over all of ``data``; shell, offset and count are filled in when they are known.
+
+    Without a status, as for a pipe, nothing but the content ever tells that it is the same.
+    """
+    # What was read, not what the status said: should the file have grown in between, the next read looks again.
+    _, modified, changed, inode, device = identity(status) if status else (0, 0, 0, 0, 0)
+    settled = status is not None and is_settled(status, now_ns)
+    return Cursor("", 0, 0, digest, len(data), modified, changed, inode, device, settled)
 
 
 def _parsed(path: Path, data: bytes, name: str, seen: Cursor, *, old: Cursor | None, rewritten: bool) -> HistoryRead:

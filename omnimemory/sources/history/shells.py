@@ -9,10 +9,11 @@ from typing import Protocol
 
 from omnimemory.errors import ConfigError
 from omnimemory.records import Event
-from omnimemory.sources.history import bash, fish, jsonl, zsh
+from omnimemory.sources.history import bash, fish, jsonl, nushell, powershell, zsh
 from omnimemory.sources.history.entry import Entry, Span
+from omnimemory.sources.history.layouts import LAYOUTS, Layout
 
-__all__ = ["SHELLS", "Shell", "detect", "shell_named"]
+__all__ = ["FORMATS", "SHELLS", "Shell", "default_paths", "detect", "is_deduplicated", "shell_named"]
 
 
 class Shell(Protocol):
@@ -37,14 +38,31 @@ class Shell(Protocol):
         """Return how much a file's first bytes and its name speak for this shell; content outweighs the name."""
 
 
-SHELLS: Mapping[str, Shell] = MappingProxyType({"bash": bash, "zsh": zsh, "fish": fish, "jsonl": jsonl})
+SHELLS: Mapping[str, Shell] = MappingProxyType(
+    {"bash": bash, "zsh": zsh, "fish": fish, "nushell": nushell, "powershell": powershell, "jsonl": jsonl}
+)
+"""Histories that are text; those in databases are in ``LAYOUTS``."""
+
+FORMATS = tuple(dict.fromkeys([*SHELLS, *LAYOUTS]))
+"""The name of each format; nushell has both forms."""
 
 
-def shell_named(name: str) -> Shell:
+def shell_named(name: str) -> Shell | Layout:
     """Return the shell of that name; ``ConfigError`` lists the known ones."""
-    if name not in SHELLS:
-        raise ConfigError(f"Unknown shell {name!r}. Use --shell with one of: {', '.join(sorted(SHELLS))}")
-    return SHELLS[name]
+    if name not in FORMATS:
+        raise ConfigError(f"Unknown shell {name!r}. Use --shell with one of: {', '.join(sorted(FORMATS))}")
+    return SHELLS.get(name) or LAYOUTS[name]
+
+
+def is_deduplicated(name: str | None) -> bool:
+    """Return whether histories of that name keep each command once, so that they do not tell what followed what."""
+    shell = SHELLS.get(name or "")
+    return shell is not None and shell.DEDUPLICATED
+
+
+def default_paths(name: str, home: Path, environ: Mapping[str, str]) -> list[Path]:
+    """Return where a shell writes this user's history, most likely first."""
+    return shell_named(name).default_paths(home, environ)
 
 
 def detect(data_head: bytes, path: Path) -> str:
