@@ -12,14 +12,14 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omnimemory.errors import CatalogDamagedError, SchemaError, StoreBusyError, StoreError, StoreFullError
 from omnimemory.faults import reach
-from omnimemory.storage.connections import Connections, begin_writing
+from omnimemory.storage.connections import Connections, waiting
 from omnimemory.storage.custody import Custody
 from omnimemory.storage.foreign import database_files, refuse_foreign, refuse_foreign_schema
 from omnimemory.storage.lock import flock_within, holders_of
@@ -127,7 +127,8 @@ class Catalog:
         Raises :class:`StoreBusyError` when another process writes too long, without ``wait`` when it writes at all.
         """
         with catalog_errors(self.path), self._connections.use() as connection:
-            begin_writing(connection, wait=wait)
+            with nullcontext() if wait else waiting(connection, 0):
+                connection.execute("BEGIN IMMEDIATE")
             changes = connection.total_changes
             try:
                 yield connection
@@ -140,6 +141,12 @@ class Catalog:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def waiting(self, seconds: float) -> Iterator[None]:
+        """Let what this thread does inside wait only so long for other processes."""
+        with catalog_errors(self.path), self._connections.use() as connection, waiting(connection, seconds):
+            yield
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""

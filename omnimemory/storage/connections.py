@@ -21,7 +21,7 @@ from pathlib import Path
 from omnimemory.errors import StoreError
 from omnimemory.storage.forked_sqlite import inside_sqlite, keep_for_ever, refuse_after_busy_fork, watch_forks
 
-__all__ = ["Connections", "begin_writing"]
+__all__ = ["Connections", "waiting"]
 
 BUSY_SECONDS = 30.0
 
@@ -160,14 +160,12 @@ def _opened(path: Path, how: str = "") -> sqlite3.Connection:
     return connection
 
 
-def begin_writing(connection: sqlite3.Connection, *, wait: bool) -> None:
-    """Begin a transaction that writes; where another one does that now, wait for its end or fail at once."""
-    if wait:
-        connection.execute("BEGIN IMMEDIATE")
-        return
-    connection.execute("PRAGMA busy_timeout = 0")
+@contextmanager
+def waiting(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    """Let a connection wait only so long for others, for a while."""
+    connection.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        yield
     finally:
         connection.execute(f"PRAGMA busy_timeout = {round(BUSY_SECONDS * 1000)}")
 

@@ -166,6 +166,7 @@ class Seal:
         if self._descriptor is not None and self._writable:
             with suppress(OSError):
                 os.pwrite(self._descriptor, record.packed(), 0)
+                os.ftruncate(self._descriptor, _FORM.size + 4)
 
     def begin(self) -> None:
         """Say that the file may be written from now on."""

@@ -28,6 +28,10 @@ _WORTH_SHARE = 0.1
 _WORTH_BYTES = 64 << 20
 
 
+_PATIENCE = 2.0
+"""Seconds to wait for who reads: the next maintenance folds the log in as well."""
+
+
 @dataclass(frozen=True, slots=True)
 class Slack:
     """Of a file: pages that hold nothing, all pages, bytes of a page, bytes of the log beside it."""
@@ -84,7 +88,8 @@ def shrink_catalog(catalog: Catalog, *, anew: bool) -> None:
     if anew:
         require_room(catalog.path, 2 * catalog.path.stat().st_size, "writing the catalog anew")
         catalog.rows("VACUUM")
-    ((busy, _, _),) = catalog.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    with catalog.waiting(_PATIENCE):
+        ((busy, _, _),) = catalog.rows("PRAGMA wal_checkpoint(TRUNCATE)")
     if busy:
         raise StoreBusyError("another process is reading the catalog: its log was not folded in")
 
@@ -93,11 +98,12 @@ def cache_slack(directory: Path) -> Slack:
     """Return how much of the cache's file holds nothing."""
     if not cache_file(directory).exists():
         return Slack()
+    log = _log_bytes(cache_file(directory))  # opening it writes a little
     with _cache(directory) as file:
         unused, pages, size = (
             int(file.execute(f"PRAGMA {name}")[0][0]) for name in ("freelist_count", "page_count", "page_size")
         )
-    return Slack(unused, pages, size, _log_bytes(cache_file(directory)))
+    return Slack(unused, pages, size, log)
 
 
 def shrink_cache(directory: Path, *, anew: bool) -> None:
