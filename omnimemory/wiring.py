@@ -9,7 +9,7 @@ from omnimemory.errors import ConfigError
 from omnimemory.model_choice import choose_embedder
 from omnimemory.scheduler.learned import Learned
 from omnimemory.scheduler.observation import Observer
-from omnimemory.scheduler.scheduler import Scheduler
+from omnimemory.scheduling import scheduler_of
 from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.cache import EmbeddingCache
 from omnimemory.storage.drain import DrainOptions, StoreOptions
@@ -19,11 +19,10 @@ __all__ = ["embedding_cache", "embedding_service", "redactor_of", "store_options
 
 def embedding_service(settings: Settings, embedder: Embedder | None) -> EmbeddingService:
     """Return ``embedder``, or the model that the settings name, behind a cache and a scheduler."""
-    scheduler = Scheduler(reserve=settings.memory.reserve, max_bytes=settings.memory.max_bytes)
     return EmbeddingService(
         embedder if embedder is not None else choose_embedder(settings),
         cache=embedding_cache(settings),
-        scheduler=scheduler,
+        scheduler=scheduler_of(settings),
         batch_size=settings.embedding.batch_size,
         profiles=_profiles(settings),
         observer=Observer(Learned(settings.memory.learned)) if settings.memory.learn else None,

@@ -78,6 +78,12 @@ ROUTES = {
     "search.weight": ("0.25", "0.25", 0.25, 0.25),
     "memory.reserve": ('"1GiB"', "1GiB", 2**30, 2**30),
     "memory.max_bytes": ("4096", "4096", 4096, 4096),
+    "schedule.profile": ('"max_use"', "max_use", "max_use", "max_use"),
+    "schedule.wait": ("2.5", "2.5", 2.5, 2.5),
+    "schedule.folder": ('"/tmp/leases"', "/tmp/leases", "/tmp/leases", Path("/tmp/leases")),
+    "schedule.max_model_bytes": ('"2GiB"', "2GiB", 2**31, 2**31),
+    "schedule.allow": ('["static:*"]', "static:*", ["static:*"], ("static:*",)),
+    "schedule.deny": ('["onnx:*"]', "onnx:*", ("onnx:*",), ("onnx:*",)),
     "memory.learn": ("false", "off", False, False),
     "memory.learned": ('"/l/x"', "/l/x", Path("/l/x"), Path("/l/x")),
 }
@@ -416,5 +422,5 @@ def test_importing_the_settings_needs_nothing_heavy():
     )
     assert not loaded & {"numpy", "click", "tomllib", "platformdirs", "difflib", "chromadb", "sqlite3"}
     ours = {name for name in loaded if name.startswith("omnimemory")}
-    parts = {f"omnimemory.config.{part}" for part in ("places", "settings", "spec")}
+    parts = {f"omnimemory.config.{part}" for part in ("keys", "places", "schedule_settings", "settings", "spec")}
     assert ours == {"omnimemory", "omnimemory.errors", "omnimemory.config", *parts}

@@ -34,6 +34,7 @@ FLOORS = {
     "forgetting": 2,
     "search": 2,
     "procedure": 2,
+    "scheduling": 2,
     "transfer": 2,
     "wiring": 2,
     "evaluation": 2.5,

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from omnimemory.config.keys import key as _key
+from omnimemory.config.keys import user_folder
+from omnimemory.config.schedule_settings import ScheduleSettings
 from omnimemory.config.spec import Spec
 from omnimemory.errors import ConfigError
 
@@ -22,6 +25,7 @@ __all__ = [
     "MemorySettings",
     "ModelSettings",
     "RedactionSettings",
+    "ScheduleSettings",
     "SearchSettings",
     "ServerSettings",
     "Settings",
@@ -31,22 +35,6 @@ __all__ = [
     "unknown_key",
     "user_folder",
 ]
-
-
-def _key(default: Any, kind: str, meaning: str, **limits: Any) -> Any:
-    metadata = {"spec": Spec(kind, meaning, **limits)}
-    return (
-        field(default_factory=default, metadata=metadata)
-        if callable(default)
-        else field(default=default, metadata=metadata)
-    )
-
-
-def user_folder(kind: str) -> Path:
-    """Return this platform's folder for the user's ``data``, ``cache``, ``config`` or ``state`` of this package."""
-    import platformdirs  # noqa: PLC0415 - not needed when every path is given
-
-    return Path(getattr(platformdirs, f"user_{kind}_path")("omnimemory", appauthor=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +200,7 @@ class Settings:
     index: IndexSettings = field(default_factory=IndexSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:

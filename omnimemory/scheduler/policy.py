@@ -1,50 +1,112 @@
-"""Whether a batch may run: a pure decision, without I/O, so that a recorded one can be replayed.
+"""Whether a batch may run, or a model be loaded: a pure decision, without I/O, so that a recorded one can be replayed.
 
-``room = min(available - outstanding - reserve, max_bytes - used - outstanding)``; a batch that does not fit
-is halved until it does, and refused when not even one text fits. What is outstanding is subtracted in full,
-though part of it may already show in ``available``: on the safe side.
+``room = min(available - outstanding - reserve, max_bytes - used - outstanding)``. What is outstanding is subtracted in
+full, though part of it may already show in ``available``: on the safe side. The ladder:
+
+1. A batch that does not fit is halved until it does, down to one text.
+2. If not even one fits, or a model has to be loaded and there are as many as may be, idle models go: those least worth
+   keeping, no more than are needed, and none when it would not be enough.
+3. If that does not help either, the request waits, until its patience ends.
+4. Then it is refused. What can never fit, even with nothing else in memory, is refused at once; nothing goes for it.
+
+Another model is never put in the place of the one that was asked for.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from omnimemory.errors import MemoryBudgetError
+from omnimemory.scheduler import reasons
 from omnimemory.scheduler.footprint import Request
 from omnimemory.scheduler.probe import UNKNOWN, Available
+from omnimemory.scheduler.profiles import PLAIN
+from omnimemory.scheduler.victims import Resident, Spared, Victim, choose_victims
 
-__all__ = ["BatchRefusedError", "Decision", "Limits", "decide", "default_reserve"]
+__all__ = ["Action", "BatchRefusedError", "Decision", "Limits", "Turn", "decide", "default_reserve", "replay"]
 
-_MIB = 1 << 20
-_RESERVE = "memory.reserve (OMNIMEMORY_MEMORY_RESERVE)"
-_MAX_BYTES = "memory.max_bytes (OMNIMEMORY_MEMORY_MAX_BYTES)"
+Action = Literal["grant", "shrink", "evict", "wait", "refuse"]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What may not be touched, in bytes.
 
-    ``reserve`` stays free for everything else; ``max_bytes`` is the most this process may use at all
-    (``None``: no such limit); ``outstanding`` is promised to batches that run now.
+    ``reserve`` stays free for everything else; ``max_bytes`` is the most this process may use at all (``None``: no such
+    limit); ``outstanding`` is promised to batches that run now, here and in other processes; ``held`` is kept for a
+    request that waited longer than this one. No model may need more than ``max_model_bytes``, and no more than
+    ``max_loaded`` are loaded. ``factor`` multiplies what was asked for. ``blind`` says why other processes cannot be
+    seen: then half of the room is theirs. ``forbidden`` says why this model may not be used at all.
     """
 
     reserve: int
     max_bytes: int | None = None
     outstanding: int = 0
+    held: int = 0
+    max_model_bytes: int | None = None
+    max_loaded: int | None = None
+    factor: float = 1.0
+    blind: str = ""
+    forbidden: str = ""
+
+    def need(self, request: Request, items: int) -> int:
+        """Return the bytes to promise for ``items`` texts of a request."""
+        return math.ceil(request.need(items) * self.factor)
+
+    def room(self, available: Available) -> int:
+        """Return the bytes that can be promised now."""
+        taken = self.outstanding + self.held
+        free = available.bytes - taken - self.reserve
+        if self.max_bytes is not None:
+            allowed = self.max_bytes - available.used - taken
+            # Where memory cannot be read, a limit set by the user is the only figure there is.
+            free = allowed if available.source == UNKNOWN else min(free, allowed)
+        return max(0, free // 2 if self.blind else free)
+
+    def capacity(self, available: Available) -> int:
+        """Return the bytes that could be promised if nothing at all were in memory."""
+        if available.source == UNKNOWN:
+            return self.max_bytes or 0
+        whole = max(0, available.total - self.reserve)
+        return whole if self.max_bytes is None else min(whole, self.max_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """When a request is decided; seconds.
+
+    ``waited`` of ``patience`` are over; after ``starve_after`` it counts as starved, and models in use are drained for
+    it. ``loading`` is the model that is being loaded now: one at a time. Without ``may_evict`` only models whose
+    keep-alive has run out go.
+    """
+
+    now: float = 0.0
+    waited: float = 0.0
+    patience: float = 0.0
+    starve_after: float = PLAIN.starve_after
+    loading: str = ""
+    may_evict: bool = True
+
+    @property
+    def starved(self) -> bool:
+        """Whether the request has waited so long that others have to stand back."""
+        return self.waited >= self.starve_after
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One decision with all that went into it; ``decide(available, request, limits)`` gives it again.
+    """One decision with all that went into it; :func:`replay` gives it again.
 
-    ``items`` is how many texts may run (0 when refused), ``need`` the bytes they need (when refused: the bytes
-    of a single one), ``room`` the bytes there were. ``id`` and ``time`` (seconds since the epoch) are set by
-    the scheduler.
+    ``items`` is how many texts may run (0 when none does), ``need`` the bytes they need (when none runs: the bytes of a
+    single one), ``room`` the bytes there were. ``victims`` are to be unloaded before the request is decided again,
+    ``drain`` are to get no new leases meanwhile, ``spared`` stay. ``id`` and ``time`` (seconds since the epoch) are set
+    by the scheduler.
     """
 
-    action: Literal["grant", "shrink", "refuse"]
+    action: Action
     items: int
     need: int
     room: int
@@ -54,6 +116,16 @@ class Decision:
     limits: Limits
     id: str = ""
     time: float = 0.0
+    residents: tuple[Resident, ...] = ()
+    turn: Turn = Turn()
+    victims: tuple[Victim, ...] = ()
+    drain: tuple[str, ...] = ()
+    spared: tuple[Spared, ...] = ()
+
+    @property
+    def runs(self) -> bool:
+        """Whether the request may begin."""
+        return self.action in ("grant", "shrink")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the decision as JSON-ready data. It holds no user text."""
@@ -73,94 +145,164 @@ class BatchRefusedError(MemoryBudgetError):
 
 def default_reserve(total: int) -> int:
     """Return the bytes to keep free of a pool of ``total``: 512 MiB or 5 %, but never more than a quarter."""
-    return min(max(512 * _MIB, total // 20), total // 4)
+    return PLAIN.reserve(total)
 
 
-def decide(available: Available, request: Request, limits: Limits) -> Decision:
-    """Grant the batch, shrink it by halves until it fits, or refuse it."""
-    room = _room(available, limits)
-    items = request.items
-    while items > 1 and request.need(items) > room:
-        items //= 2
-    need = request.need(items)
-    if need > room:
-        reason = _refusal(available, request, limits, room)
-        return Decision("refuse", 0, need, room, reason, available, request, limits)
-    action: Literal["grant", "shrink"] = "grant" if items == request.items else "shrink"
-    reason = f"{_texts(items)} with {request.model} need {_up(need)} of {_down(room)}"
-    if action == "shrink":
-        fixes = [*_fixes(available, limits), f"lower --batch-size to {items}"]
-        reason = (
-            f"{_texts(request.items)} with {request.model} need {_up(request.need(request.items))}, but there are "
-            f"{_down(room)} ({_account(available, limits)}), so {items} run now. {_sentence(fixes)}"
-        )
-    return Decision(action, items, need, room, reason, available, request, limits)
-
-
-def _room(available: Available, limits: Limits) -> int:
-    free = available.bytes - limits.outstanding - limits.reserve
-    if limits.max_bytes is None:
-        return max(0, free)
-    allowed = limits.max_bytes - available.used - limits.outstanding
-    # Where memory cannot be read, a limit set by the user is the only figure there is.
-    return max(0, allowed if available.source == UNKNOWN else min(free, allowed))
-
-
-def _refusal(available: Available, request: Request, limits: Limits, room: int) -> str:
-    if available.source == UNKNOWN and limits.max_bytes is None:
-        notes = "; ".join(f"{r.source}: {r.note}" for r in available.readings if r.note) or "no source answered"
-        return (
-            f"The free memory of this machine cannot be read ({notes}), so no batch may run. "
-            f"Set {_MAX_BYTES} to the bytes this process may use."
-        )
-    fixes = _fixes(available, limits)
-    if request.base > request.per_item:
-        fixes.append("choose a smaller model")
-    if limits.outstanding:
-        fixes.append("wait for the batches that run now (a lower --batch-size makes them smaller)")
-    model = f" ({_up(request.base)} of it for the model)" if request.base else ""
-    return (
-        f"There is no memory for even one text with {request.model}: it needs {_up(request.need(1))}"
-        f"{model}, and there are {_down(room)} ({_account(available, limits)}). "
-        f"{_sentence(fixes)}"
+def decide(
+    available: Available,
+    request: Request,
+    limits: Limits,
+    residents: Sequence[Resident] = (),
+    turn: Turn | None = None,
+) -> Decision:
+    """Grant the request, shrink it by halves until it fits, make room, wait, or refuse it."""
+    case = _Case(available, request, limits, tuple(residents), turn or Turn(), limits.room(available))
+    never = _never(case)
+    if never:
+        return case.decision("refuse", never)
+    later = _not_yet(case)
+    if later:
+        return _wait(case, later)
+    over = _over(case)
+    items = _fitting(case)
+    if items and over <= 0:
+        return case.runs(items)
+    short = limits.need(request, 1) - case.room
+    victims, spared = choose_victims(
+        case.residents,
+        short,
+        over,
+        case.turn.now,
+        without=request.model,
+        starved=case.turn.starved,
+        expired_only=not case.turn.may_evict,
     )
+    if victims:
+        names = ", ".join(victim.model for victim in victims)
+        return case.decision("evict", f"{names} must go to make room for {request.model}", victims, spared)
+    return _wait(case, "", spared, short, over)
 
 
-def _fixes(available: Available, limits: Limits) -> list[str]:
-    """Return what would make more room, for the limit that binds."""
-    free = available.bytes - limits.reserve
-    if limits.max_bytes is not None and (available.source == UNKNOWN or limits.max_bytes - available.used < free):
-        return [f"raise {_MAX_BYTES}"]
-    if available.source.startswith("RLIMIT"):
-        fixes = [f"raise the limit of this process ({available.source}, see ulimit)"]
-    elif available.source.startswith("cgroup"):
-        fixes = [f"raise the memory limit of the container or service ({available.source})"]
-    else:
-        fixes = ["close programs"]
-    return [*fixes, f"lower {_RESERVE}"] if limits.reserve else fixes
+def replay(decision: Decision) -> Decision:
+    """Decide again what is recorded."""
+    return decide(decision.available, decision.request, decision.limits, decision.residents, decision.turn)
 
 
-def _account(available: Available, limits: Limits) -> str:
-    parts = [f"{_down(available.bytes)} available by {available.source}", f"{_up(limits.reserve)} kept in reserve"]
-    if limits.outstanding:
-        parts.append(f"{_up(limits.outstanding)} promised to running batches")
-    if limits.max_bytes is not None:
-        parts.append(f"{_up(available.used)} used of the {_down(limits.max_bytes)} this process may use")
-    return ", ".join(parts)
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What is decided, with the room that follows from it."""
+
+    available: Available
+    request: Request
+    limits: Limits
+    residents: tuple[Resident, ...]
+    turn: Turn
+    room: int
+
+    def runs(self, items: int) -> Decision:
+        request, limits = self.request, self.limits
+        need = limits.need(request, items)
+        if items == request.items:
+            return self._made("grant", items, need, reasons.granted(request, items, need, self.room))
+        whole = limits.need(request, request.items)
+        told = reasons.shrunk(request, items, whole, self.room, self.available, limits)
+        return self._made("shrink", items, need, told)
+
+    def decision(
+        self,
+        action: Action,
+        reason: str,
+        victims: tuple[Victim, ...] = (),
+        spared: tuple[Spared, ...] = (),
+        drain: tuple[str, ...] = (),
+    ) -> Decision:
+        return self._made(action, 0, self.limits.need(self.request, 1), reason, victims, spared, drain)
+
+    def refusal(self, spared: tuple[Spared, ...] = (), waited: float = 0.0) -> str:
+        need = self.limits.need(self.request, 1)
+        return reasons.refused(self.request, need, self.room, self.available, self.limits, spared=spared, waited=waited)
+
+    def _made(
+        self,
+        action: Action,
+        items: int,
+        need: int,
+        reason: str,
+        victims: tuple[Victim, ...] = (),
+        spared: tuple[Spared, ...] = (),
+        drain: tuple[str, ...] = (),
+    ) -> Decision:
+        return Decision(
+            action,
+            items,
+            need,
+            self.room,
+            reason,
+            self.available,
+            self.request,
+            self.limits,
+            residents=self.residents,
+            turn=self.turn,
+            victims=victims,
+            spared=spared,
+            drain=drain,
+        )
 
 
-def _sentence(fixes: list[str]) -> str:
-    text = ", or ".join(fixes)
-    return f"{text[:1].upper()}{text[1:]}."
+def _never(case: _Case) -> str:
+    """Say why the request can never run, or nothing."""
+    request, limits = case.request, case.limits
+    if limits.forbidden:
+        return f"{request.model} may not be used: {limits.forbidden}"
+    base = math.ceil(request.base * limits.factor)
+    if limits.max_model_bytes is not None and base > limits.max_model_bytes:
+        return (
+            f"{request.model} needs {reasons.mib_up(base)}, and no model may need more than "
+            f"{reasons.mib_down(limits.max_model_bytes)}. Raise schedule.max_model_bytes, or choose a smaller model."
+        )
+    if limits.need(request, 1) > case.limits.capacity(case.available):
+        return case.refusal()
+    return ""
 
 
-def _texts(items: int) -> str:
-    return "1 text" if items == 1 else f"{items} texts"
+def _not_yet(case: _Case) -> str:
+    """Say what the request has to wait for whatever the room is, or nothing."""
+    model, loading = case.request.model, case.turn.loading
+    if any(one.name == model and one.draining for one in case.residents):
+        return f"{model} is about to be unloaded for a request that waited longer"
+    if case.request.base and loading and loading != model:
+        return f"{loading} is being loaded, and models are loaded one at a time"
+    return ""
 
 
-def _up(size: int) -> str:
-    return f"{math.ceil(size / _MIB * 10) / 10:,.1f} MiB"
+def _over(case: _Case) -> int:
+    """Return how many of our models would have to go before this one may be loaded."""
+    if not case.request.base or case.limits.max_loaded is None:
+        return 0
+    loaded = sum(1 for one in case.residents if not one.foreign and one.name != case.request.model)
+    return loaded + 1 - case.limits.max_loaded
 
 
-def _down(size: int) -> str:
-    return f"{math.floor(size / _MIB * 10) / 10:,.1f} MiB"
+def _fitting(case: _Case) -> int:
+    items = case.request.items
+    while items > 1 and case.limits.need(case.request, items) > case.room:
+        items //= 2
+    return items if case.limits.need(case.request, items) <= case.room else 0
+
+
+def _wait(case: _Case, later: str, spared: tuple[Spared, ...] = (), short: int = 0, over: int = 0) -> Decision:
+    turn = case.turn
+    crowded = f"{case.limits.max_loaded} models are loaded, and none of them can go" if over > 0 >= short else ""
+    if turn.waited >= turn.patience:
+        why = later or crowded
+        kept = " ".join(f"{one.model} stays: {one.why}." for one in spared)
+        told = f"{case.request.model} cannot run now: {why}. {kept}".rstrip() if why else ""
+        return case.decision("refuse", told or case.refusal(spared, turn.waited), (), spared)
+    drain: tuple[str, ...] = ()
+    if turn.starved and not later and turn.may_evict:
+        chosen, _ = choose_victims(
+            case.residents, short, over, turn.now, without=case.request.model, starved=True, leased=True
+        )
+        drain = tuple(victim.model for victim in chosen)
+    told = later or crowded or f"{case.request.model} waits for {reasons.mib_up(short)}"
+    return case.decision("wait", told, (), spared, drain)

@@ -1,0 +1,249 @@
+"""What one process was promised, and what waits in it: every request is decided here, one at a time.
+
+Nothing here blocks, starts a thread or reads a clock: :class:`~omnimemory.scheduler.scheduler.Scheduler` does that
+around it, and so does the simulated machine of the tests, so that both are governed by the same rules.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Protocol
+
+from omnimemory.scheduler.footprint import Request
+from omnimemory.scheduler.ledger import Shared
+from omnimemory.scheduler.policy import Decision, Limits, Turn, decide
+from omnimemory.scheduler.probe import Available
+from omnimemory.scheduler.profiles import PLAIN, Profile
+from omnimemory.scheduler.residents import Residents, State
+
+__all__ = ["Admissions", "Promises", "Rules", "Ticket"]
+
+MEASURED = 3
+"""A need that rests on so many measurements is taken as it is."""
+
+
+class Promises(Protocol):
+    """Where processes tell each other what they were promised; see :class:`~omnimemory.scheduler.ledger.Ledger`."""
+
+    problem: str
+
+    def locked(self) -> AbstractContextManager[Shared]:
+        """Keep the others out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the user set. Sizes in bytes; ``None`` where the profile decides or there is no limit."""
+
+    profile: Profile = PLAIN
+    reserve: int | None = None
+    max_bytes: int | None = None
+    max_model_bytes: int | None = None
+    max_loaded: int | None = None
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+    def limits(self, available: Available, request: Request | None = None, outstanding: int = 0) -> Limits:
+        """Return the limits for a request."""
+        reserve = self.profile.reserve(available.total) if self.reserve is None else self.reserve
+        return Limits(
+            reserve,
+            self.max_bytes,
+            outstanding,
+            max_model_bytes=self.max_model_bytes,
+            max_loaded=self.profile.max_loaded if self.max_loaded is None else self.max_loaded,
+            factor=1.0 if request is None else self._factor(request),
+            forbidden="" if request is None else self.forbids(request.model),
+        )
+
+    def forbids(self, model: str) -> str:
+        """Say why a model may not be used, or nothing."""
+        if any(fnmatchcase(model, pattern) for pattern in self.deny):
+            return "schedule.deny names it"
+        if self.allow and not any(fnmatchcase(model, pattern) for pattern in self.allow):
+            return "schedule.allow does not name it"
+        return ""
+
+    def _factor(self, request: Request) -> float:
+        return 1.0 if request.measured >= MEASURED else self.profile.factor
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One request on its way: asked at a time, patient for so many seconds; ``need`` is that of one text."""
+
+    request: Request
+    asked: float
+    patience: float = 0.0
+    may_evict: bool = True
+    number: int = 0
+    need: int = 0
+
+
+@dataclass(slots=True)
+class _Live:
+    reserved: int
+    model: str
+    epoch: int | None = None
+
+
+@dataclass(slots=True)
+class Admissions:
+    """The requests of one process. Callers hold a lock around every call; times are seconds of one clock."""
+
+    rules: Rules
+    probe: Callable[[], Available]
+    promises: Promises | None
+    residents: Residents = field(default_factory=Residents)
+    counts: Counter[str] = field(default_factory=Counter)
+    purged: int = 0
+    _live: dict[str, _Live] = field(default_factory=dict)
+    _waiting: dict[int, Ticket] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def promised(self) -> int:
+        """Bytes promised to the batches that run now in this process."""
+        return sum(live.reserved for live in self._live.values())
+
+    @property
+    def leases(self) -> int:
+        """How many batches run now."""
+        return len(self._live)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._waiting)
+
+    def ask(self, ticket: Ticket, now: float, name: str) -> Decision:
+        """Decide a request; what is granted is promised under ``name`` until it is released."""
+        ticket.number = ticket.number or next(self._numbers)
+        with self._locked() as shared:
+            decision = replace(self._decide(ticket, now, shared), id=name)
+            known = self._waiting.pop(ticket.number, None)
+            if decision.runs:
+                self._grant(decision, now)
+            elif decision.action != "refuse":
+                ticket.need = decision.need
+                self._waiting[ticket.number] = ticket
+            self._tell(shared, now)
+        for model in decision.drain:
+            self.residents.drain(model)
+        if known is None or decision.action != "wait":
+            self.counts[decision.action] += 1
+        self._stand_easy(now)
+        return decision
+
+    def preview(self, ticket: Ticket, now: float) -> Decision:
+        """Decide a request without promising anything."""
+        with self._locked() as shared:
+            return self._decide(ticket, now, shared)
+
+    def release(self, name: str, now: float, *, ended_well: bool = True) -> None:
+        """Give back what was promised under ``name``; how it ended says whether a model it had to load is there."""
+        live = self._live.pop(name, None)
+        if live is None:
+            return
+        entry = self.residents.sync(live.model, now)
+        self.residents.release(live.model, now)
+        if live.epoch is not None and entry is not None:
+            if ended_well if entry.is_loaded is None else entry.is_loaded():
+                self.residents.loaded(live.model, live.epoch, now, entry.footprint, now - entry.began)
+            else:
+                self.residents.failed(live.model, live.epoch, now)
+        with self._locked() as shared:
+            self._tell(shared, now)
+
+    def abandon(self, ticket: Ticket, now: float) -> None:
+        """Forget a request that waits no longer."""
+        if self._waiting.pop(ticket.number, None) is None:
+            return
+        self._stand_easy(now)
+        with self._locked() as shared:
+            self._tell(shared, now)
+
+    # -- one decision
+
+    @contextmanager
+    def _locked(self) -> Iterator[Shared]:
+        if self.promises is None:
+            yield Shared(None)
+            return
+        with self.promises.locked() as shared:
+            self.purged += shared.purged
+            yield shared
+
+    def _decide(self, ticket: Ticket, now: float, shared: Shared) -> Decision:
+        request = self._as_it_is(ticket.request, now)
+        available = self.probe()
+        limits = replace(
+            self.rules.limits(available, request, self.promised + shared.outstanding),
+            held=self._held(ticket, now, shared),
+            blind=self.promises.problem if self.promises is not None else "",
+        )
+        turn = Turn(
+            now,
+            max(0.0, now - ticket.asked),
+            ticket.patience,
+            self.rules.profile.starve_after,
+            self._busy_with(request.model),
+            ticket.may_evict,
+        )
+        return decide(available, request, limits, self.residents.view(), turn)
+
+    def _as_it_is(self, request: Request, now: float) -> Request:
+        """Return the request with what the model needs by the state it is in now."""
+        entry = self.residents.sync(request.model, now)
+        if entry is None:
+            return request
+        entry.footprint = request.base or entry.footprint
+        # Somebody else may have loaded it meanwhile, or is loading it: then that is joined. Or it has been unloaded.
+        joins = entry.here or entry.state is State.LOADING
+        base = 0 if joins else entry.footprint
+        return request if base == request.base else replace(request, base=base)
+
+    def _stand_easy(self, now: float) -> None:
+        """Let models be used again that were kept from it for a request which waits no longer."""
+        if next(self._starved(now), None) is None:
+            self.residents.undrain()
+
+    def _busy_with(self, model: str) -> str:
+        entry = self.residents.get(model)
+        if entry is not None and entry.state is State.UNLOADING:
+            return f"{model}, which is still being unloaded,"
+        return self.residents.loading
+
+    def _held(self, ticket: Ticket, now: float, shared: Shared) -> int:
+        """Return the bytes kept for the request that waited longest of all, if it is starved and not this one."""
+        own = ((one.asked, one.number) for one in self._starved(now))
+        first = min(own, default=None)
+        elsewhere = shared.oldest()
+        if elsewhere is not None and (first is None or elsewhere[0] < first[0]):
+            return elsewhere[1] if elsewhere[0] < ticket.asked else 0
+        if first is None or first >= (ticket.asked, ticket.number):
+            return 0
+        return self._waiting[first[1]].need
+
+    def _starved(self, now: float) -> Iterator[Ticket]:
+        return (one for one in self._waiting.values() if now - one.asked >= self.rules.profile.starve_after)
+
+    def _grant(self, decision: Decision, now: float) -> None:
+        request = decision.request
+        live = _Live(decision.need, request.model)
+        if request.base and self.residents.get(request.model) is not None:
+            live.epoch = self.residents.begin_load(request.model, now)
+        self._live[decision.id] = live
+        self.residents.lease(request.model, now)
+
+    def _tell(self, shared: Shared, now: float) -> None:
+        starved = min(self._starved(now), key=lambda one: (one.asked, one.number), default=None)
+        if starved is None:
+            shared.write(self.promised)
+        else:
+            shared.write(self.promised, starved.need, starved.asked)
