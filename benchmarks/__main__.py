@@ -14,7 +14,7 @@ from benchmarks.history import write_history
 from benchmarks.options import Options
 from benchmarks.table import Row, print_rows, skipped
 
-NAMES = ("ingest", "reingest", "search", "filter", "cache", "startup", "fusion", "redaction", "schedule")
+NAMES = ("ingest", "reingest", "search", "filter", "cache", "startup", "fusion", "redaction", "schedule", "embed")
 
 
 def main(arguments: list[str]) -> int:
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         about = "All of them, with their usual sizes." if module is None else (module.__doc__ or "").partition(": ")[2]
         part = names.add_parser(name, help=about.split(".")[0].replace("%", "%%"), description=about.replace("%", "%%"))
         _common(part)
-        if name in ("ingest", "reingest", "fusion", "all"):
+        if name in ("ingest", "reingest", "fusion", "embed", "all"):
             part.add_argument(
                 "--docs", type=Path, metavar="PATH", help="a folder of documents instead of a generated one"
             )
@@ -74,7 +74,14 @@ def _parser() -> argparse.ArgumentParser:
             part.add_argument("--rows", type=int, help="vectors (of a cache or store)")
         if name in ("search", "filter", "fusion", "all"):
             part.add_argument("--queries", type=int, help="queries a round, or questions to fit on")
-        if name in ("fusion", "redaction", "all"):
+        if name in ("fusion", "embed", "all"):
+            part.add_argument("--models", type=Path, metavar="PATH", help="a folder of pulled models")
+        if name == "fusion":
+            part.add_argument("--model", default="static", help="the embedding model to fit for")
+        if name in ("embed", "all"):
+            part.add_argument("--peers", type=Path, metavar="PYTHON", help="a Python that has the peers installed")
+            part.add_argument("--texts", type=int, help="commands a round; of chunks a fifth as many")
+        if name in ("fusion", "redaction", "embed", "all"):
             part.add_argument("--tldr", type=Path, metavar="PATH", help="page, description and command, tab-separated")
     part = names.add_parser("history-file", help="Write a generated zsh history.")
     part.add_argument("--lines", type=int, default=100_000)

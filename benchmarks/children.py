@@ -28,11 +28,11 @@ def environment(home: Path) -> dict[str, str]:
     return {**kept, "HOME": str(home)}
 
 
-def in_child(function: str, home: Path, **arguments: Any) -> Any:
-    """Call ``module:function`` in a new process and return its result."""
+def in_child(function: str, home: Path, *, python: str | None = None, **arguments: Any) -> Any:
+    """Call ``module:function`` in a new process, of another Python if one is named, and return its result."""
     home.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.children", function, json.dumps(arguments)],
+        [python or sys.executable, "-m", "benchmarks.children", function, json.dumps(arguments)],
         cwd=ROOT,
         env=environment(home),
         stdin=subprocess.DEVNULL,

@@ -23,6 +23,8 @@ class Options:
     queries: int | None = None
     model: str = "static"
     models: Path | None = None
+    peers: Path | None = None
+    texts: int | None = None
 
     def turns(self, default: int = 5) -> int:
         """Return how many rounds to run."""

@@ -113,6 +113,30 @@ def test_redaction_says_what_it_lacks_and_measures_what_it_has(tmp_path):
     assert titles["other commands touched"]["ours"] == "0 of 1"
 
 
+def test_embed_without_the_model_says_what_it_lacks(tmp_path):
+    rows = rows_of(benchmark(tmp_path, "embed", "--quick", "--json"))
+    assert [row["what"].split(":")[0] for row in rows] == ["skipped"]
+    assert "--models PATH" in rows[0]["what"]
+
+
+def test_embed_compares_with_the_bare_session_and_with_the_peers_that_there_are(minilm, tmp_path):
+    models = minilm.folder.parent
+    rows = rows_of(benchmark(tmp_path, "embed", "--quick", "--json", "--models", models, "--texts", "20"))
+    titles = {row["what"]: row for row in rows}
+    for peer in ("sentence-transformers", "txtai"):
+        assert any(f"{peer} is not installed" in title for title in titles)
+    for precision in ("float32", "int8"):
+        assert titles[f"commands, {precision}, against Chroma"]["ratio"]["median"] > 1
+        for kind in ("commands", "chunks"):
+            bare = f"{kind}, {precision}, against the bare session on the same batches, tokenised before"
+            assert titles[bare]["ratio"]["median"] > 0
+    pipelines = [row for title, row in titles.items() if "against embedding alone" in title]
+    assert len(pipelines) == 2
+    assert all(len(row["data"]["pairs"]) == 1 for row in pipelines)
+    # Chroma's function imports onnxruntime without a word about its telemetry, which leaves a session file.
+    assert not [path for path in tmp_path.iterdir() if path.name != ".ses"], "the temporary folder was not removed"
+
+
 FLOWERS = ("daisy", "iris", "poppy", "rose", "tulip", "violet", "lily", "lotus", "peony", "aster", "dahlia", "clover")
 
 

@@ -190,3 +190,31 @@ def test_an_error_in_one_thread_ends_all_and_is_raised(folder):
     object.__setattr__(model, "compute", fail)
     with pytest.raises(EmbedderError, match="a thread failed"):
         made.embed([*TINY_TEXTS, LONG], "document")
+
+
+def test_the_runtime_leaves_no_identifier_of_the_machine_and_no_session_file(folder, tmp_path):
+    quiet = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "JENKINS_URL", "TF_BUILD", "ORT_DISABLE_TELEMETRY")
+    places = {"HOME": "home", "XDG_CACHE_HOME": "home/.cache", "TMPDIR": "tmp"}
+    for place in places.values():
+        (tmp_path / place).mkdir(exist_ok=True)
+    program = (
+        "import sys; from omnimemory.embedders.onnx import OnnxEmbedder; "
+        "print(OnnxEmbedder(sys.argv[1]).embed(['git log'], 'query').shape)"
+    )
+    kept = {name: value for name, value in os.environ.items() if name not in quiet}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(folder)],
+        cwd=ROOT,
+        env={**kept, **{name: str(tmp_path / place) for name, place in places.items()}},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "(1, 64)\n"
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "home",
+        "home/.cache",
+        "tmp",
+    ]

@@ -7,6 +7,8 @@
   ready model gets them all.
 - Memory patterns are off: each shape would get one, and hardly two batches have the same shape. The arena is on:
   without it each batch asks the system for its memory anew, which made peaks a quarter higher and nothing faster.
+- Since version 1.29 the runtime writes an identifier of the machine to the user's cache and a session file to the
+  temporary folder, and sends events to its maker, unless ``ORT_DISABLE_TELEMETRY`` is set when it is imported. It is.
 - Weights are handed over as mapped arrays. The runtime copies those that it reorders; the pages are given back then.
 """
 
@@ -40,6 +42,7 @@ def make_session(
     model: bytes | Path, arrays: Mapping[str, NDArray[np.generic]] | None = None, *, optimise: bool = False
 ) -> InferenceSession:
     """Return a session of a model, which the arrays must outlive. Raises :class:`EmbedderError`."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read once, when the runtime is imported
     import onnxruntime  # noqa: PLC0415 - heavy, and only this embedder needs it
 
     options = onnxruntime.SessionOptions()

@@ -1,0 +1,293 @@
+"""``embed``: MiniLM's texts per second, against the limit of the machine and against peers with the same weights.
+
+Two kinds of text: shell commands (``--tldr``) and chunks of documentation (``--docs``), generated where these are not
+given. ``--models`` is a folder of pulled models; ``--peers`` the Python of an environment with sentence-transformers
+and txtai, which need torch and are no dependencies of ours. Chroma's embedding function gets a graph written by us, and
+fewer texts, because it pads all to 256 tokens.
+Ratios are of rates on the clock; what is judged is the lower 95 % bound over the rounds. CPU ratios stand beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import statistics
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.children import in_child
+from benchmarks.corpus import write_documents
+from benchmarks.history import entry, write_history
+from benchmarks.options import Options
+from benchmarks.table import Row, at_least, at_most, figures, shown, skipped
+from benchmarks.timing import Spread, ratios, say
+
+__all__ = ["run"]
+
+MODEL = "all-MiniLM-L6-v2"
+PRECISIONS = ("float32", "int8")
+TARGETS = {
+    ("sentence-transformers", "commands"): {"float32": 1.8, "int8": 3.3},
+    ("sentence-transformers", "chunks"): {"float32": 1.4, "int8": 2.5},
+    ("txtai", "commands"): {"float32": 1.5},
+    ("txtai", "chunks"): {"float32": 1.5},
+    ("Chroma", "commands"): {"float32": 12.0, "int8": 22.0},
+}
+"""What the lower bound of our rate by theirs must reach."""
+
+_STUDENT = {1: 6.314, 2: 2.920, 3: 2.353, 4: 2.132, 5: 2.015, 6: 1.943, 7: 1.895, 8: 1.860, 9: 1.833}
+"""One-sided 95 % of Student's t by degrees of freedom; 1.8 beyond."""
+
+
+def run(options: Options) -> Iterator[Row]:
+    """Compare what can be compared; without the model there is nothing."""
+    models = options.models.resolve() if options.models else None
+    if models is None or not (models / MODEL / "model.safetensors").is_file():
+        yield skipped("embed", f"it needs --models PATH, a folder in which {MODEL} was pulled")
+        return
+    model = str(models / MODEL)
+    texts = {kind: _texts(options, kind) for kind in ("commands", "chunks")}
+    peers = _peers(options, models / MODEL)
+    yield from (skipped("embed", reason) for reason in peers.pop("missing", []))
+    rounds = [_round(options, model, texts, peers, number) for number in range(options.turns())]
+    for kind in texts:
+        yield from _speed_rows(kind, rounds, list(peers))
+        yield from _bare_rows(kind, rounds)
+    yield _limit_row(options, model, texts["chunks"], rounds)
+    yield from _small_rows(rounds, list(peers))
+    yield from _pipeline_rows(options, models)
+
+
+def _peers(options: Options, model: Path) -> dict[str, Any]:
+    """Return the peers that can run, by name: the function and its arguments; and why others cannot."""
+    home = options.work / "chroma-home"
+    _write_chroma_files(model, home)
+    peers: dict[str, Any] = {"Chroma": ("benchmarks.embed_sides:chroma", {"folder": str(home)}, None)}
+    missing = []
+    for name, function in (("sentence-transformers", "sentence_transformers"), ("txtai", "txtai")):
+        python = str(options.peers) if options.peers else None
+        if python is None or not _imports(python, function):
+            missing.append(f"{name} is not installed in the Python of --peers, or none is given")
+            continue
+        peers[name] = (f"benchmarks.embed_sides:{function}", {"model": str(model)}, python)
+    return {**peers, "missing": missing}
+
+
+def _imports(python: str, module: str) -> bool:
+    return subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
+
+
+def _write_chroma_files(model: Path, home: Path) -> None:
+    from tools.ready_model import write_ready_graph
+
+    folder = home / ".cache" / "chroma" / "onnx_models" / MODEL / "onnx"
+    write_ready_graph(model, folder / "model.onnx", pooled=False)
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copyfile(model / name, folder / name)
+    for name in ("special_tokens_map.json", "tokenizer_config.json", "vocab.txt"):
+        (folder / name).write_text("{}\n", encoding="utf-8")  # it looks whether they exist, and reads none
+
+
+def _texts(options: Options, kind: str) -> Path:
+    """Write the texts of a kind as a JSON list and return the file."""
+    path = options.work / f"{kind}.json"
+    if kind == "commands":
+        size = options.size(5_000, 48, options.texts)
+        found = _commands(options, size)
+    else:
+        size = options.size(1_000, 12, options.texts and max(1, options.texts // 5))
+        found = in_child("benchmarks.embed:chunks_of", options.work, source=str(_documents(options)), size=size)
+    path.write_text(json.dumps(found[:size]), encoding="utf-8")
+    return path
+
+
+def _commands(options: Options, size: int) -> list[str]:
+    if options.tldr is not None:
+        lines = options.tldr.read_text("utf-8").splitlines()[1:]
+        commands = list(dict.fromkeys(line.split("\t")[2].strip() for line in lines))
+        return commands[:: max(1, len(commands) // size)]
+    path = options.work / "embed-history"
+    write_history(path, 12 * size)
+    lines = path.read_text("utf-8", "replace").splitlines()
+    return list(dict.fromkeys(line.partition(";")[2] for line in lines if line.partition(";")[2].strip()))
+
+
+def _documents(options: Options) -> Path:
+    if options.docs is not None:
+        return options.docs.resolve()
+    folder = options.work / "embed-documents"
+    write_documents(folder, options.size(120, 3))
+    return folder
+
+
+def chunks_of(source: str, size: int) -> list[str]:
+    """Return chunks of the documents in a folder, spread over all of them."""
+    from omnimemory.embedders.static import StaticEmbedder
+    from omnimemory.records import Failure
+    from omnimemory.sources.chunking import chunk
+    from omnimemory.sources.documents import Limits, SkippedError, read, walk
+
+    limits, counter, found = Limits(), StaticEmbedder().count_tokens, []
+    for file in walk(Path(source), limits):
+        if isinstance(file, Failure):
+            continue
+        try:
+            document = read(file, limits)
+        except SkippedError:
+            continue
+        found += [piece.text for piece in chunk(document, counter)]
+        if len(found) > 20 * size:
+            break
+    return found[:: max(1, len(found) // size)]
+
+
+def _round(options: Options, model: str, texts: dict[str, Path], peers: dict[str, Any], number: int) -> dict[str, Any]:
+    """Run every side once, one after the other."""
+    results: dict[str, Any] = {}
+    for kind, path in texts.items():
+        for precision in PRECISIONS:
+            say(f"  round {number + 1}: {kind}, ours, {precision}")
+            given = {"texts": str(path), "model": model, "precision": precision}
+            results[kind, precision] = in_child("benchmarks.embed_sides:ours", options.work, **given)
+            results[kind, f"bare {precision}"] = in_child("benchmarks.embed_sides:bare", options.work, **given)
+        for name, (function, arguments, python) in peers.items():
+            if name == "Chroma" and kind != "commands":
+                continue
+            say(f"  round {number + 1}: {kind}, {name}")
+            few = _few(path, options.size(192, 16)) if name == "Chroma" else path
+            results[kind, name] = in_child(function, options.work, python=python, texts=str(few), **arguments)
+    say(f"  round {number + 1}: the limit")
+    results["limit"] = in_child("benchmarks.embed_sides:limit", options.work, seconds=0.2 if options.quick else 1.0)
+    return results
+
+
+def _few(path: Path, size: int) -> Path:
+    few = path.with_suffix(".few.json")
+    texts = json.loads(path.read_text("utf-8"))
+    few.write_text(json.dumps(texts[:: max(1, len(texts) // size)][:size]), encoding="utf-8")
+    return few
+
+
+def _rates(rounds: Sequence[dict[str, Any]], key: tuple[str, str], clock: str) -> list[float]:
+    return [results[key]["texts"] / results[key][clock] for results in rounds]
+
+
+def _speed_rows(kind: str, rounds: list[dict[str, Any]], peers: list[str]) -> Iterator[Row]:
+    for name in peers:
+        if (kind, name) not in rounds[0]:
+            continue
+        for precision in PRECISIONS:
+            ours, theirs = _rates(rounds, (kind, precision), "wall"), _rates(rounds, (kind, name), "wall")
+            row = figures("embed", f"{kind}, {precision}, against {name}", ours, theirs, name, "/s")
+            cpu = ratios(_rates(rounds, (kind, precision), "cpu"), _rates(rounds, (kind, name), "cpu"))
+            row = replace(row, cpu_ratio=cpu)
+            target = TARGETS.get((name, kind), {}).get(precision)
+            yield row if target is None else at_least(row, target, lower_bound(ours, theirs))
+
+
+def _bare_rows(kind: str, rounds: list[dict[str, Any]]) -> Iterator[Row]:
+    for precision in PRECISIONS:
+        pairs = [results[kind, f"bare {precision}"] for results in rounds]
+        ours, bare = ([1 / pair[side][0] for pair in pairs] for side in ("ours", "bare"))
+        row = Row(
+            "embed",
+            f"{kind}, {precision}, against the bare session on the same batches, tokenised before",
+            f"{shown(Spread.of([pair['ours'][0] for pair in pairs]), ' s')}",
+            f"bare session: {shown(Spread.of([pair['bare'][0] for pair in pairs]), ' s')}",
+            ratios(ours, bare),
+            cpu_ratio=ratios([1 / pair["ours"][1] for pair in pairs], [1 / pair["bare"][1] for pair in pairs]),
+            data={"pairs": pairs},
+        )
+        yield at_least(row, 0.95, lower_bound(ours, bare))
+
+
+def _limit_row(options: Options, model: str, texts: Path, rounds: list[dict[str, Any]]) -> Row:
+    """Compare with the time that the products alone would take at the best rate that was measured in the round."""
+    work = in_child("benchmarks.embed_sides:flops", options.work, texts=str(texts), model=model)
+    speeds = [max(results["limit"].values()) for results in rounds]
+    ours = [work / results["chunks", "float32"]["wall"] for results in rounds]
+    row = figures(
+        "embed", "chunks, float32, against the machine's limit for products", ours, speeds, "limit", " GFLOP/s"
+    )
+    return at_least(row, 0.70, lower_bound(ours, speeds))
+
+
+def _small_rows(rounds: list[dict[str, Any]], peers: list[str]) -> Iterator[Row]:
+    other = "sentence-transformers" if "sentence-transformers" in peers else None
+    for precision in PRECISIONS:
+        ours = [results["chunks", precision] for results in rounds]
+        theirs = [results["chunks", other] for results in rounds] if other else []
+        peak = [one["peak"] / 2**20 for one in ours]
+        if theirs:
+            row = figures(
+                "embed", f"peak memory, {precision}", peak, [t["peak"] / 2**20 for t in theirs], other or "", " MiB"
+            )
+            assert row.ratio is not None
+            yield at_most(row, 0.333, row.ratio.greatest)
+        else:
+            yield Row("embed", f"peak memory, {precision}", shown(Spread.of(peak), " MiB"))
+        for what, key, unit, factor in (("import and model", "ready", " s", 1), ("one text", "query", " ms", 1000)):
+            mine = [one[key] * factor for one in ours]
+            if theirs:
+                yield figures(
+                    "embed", f"{what}, {precision}", mine, [t[key] * factor for t in theirs], other or "", unit
+                )
+            else:
+                yield Row("embed", f"{what}, {precision}", shown(Spread.of(mine), unit))
+
+
+def _pipeline_rows(options: Options, models: Path) -> Iterator[Row]:
+    """Compare a whole ingest, index included, with embedding the same texts alone in the same process."""
+    sources = {"chunks": _some_documents(options), "commands": _some_history(options)}
+    for kind, target in (("chunks", 0.93), ("commands", 0.85)):
+        pairs = []
+        for number in range(options.turns(3)):
+            say(f"  pipeline, {kind}: round {number + 1}")
+            folder = options.work / f"pipeline-{kind}-{number}"
+            given = {"source": str(sources[kind]), "kind": kind, "folder": str(folder), "models": str(models)}
+            pairs.append(in_child("benchmarks.embed_sides:ingest", options.work, model=f"onnx:{MODEL}@int8", **given))
+            shutil.rmtree(folder, ignore_errors=True)
+        whole, alone = ([1 / pair[side][0] for pair in pairs] for side in ("whole", "alone"))
+        row = Row(
+            "embed",
+            f"{pairs[0]['texts']:,} {kind}, int8: ingest, index included, against embedding alone",
+            shown(Spread.of([pair["whole"][0] for pair in pairs]), " s"),
+            f"alone: {shown(Spread.of([pair['alone'][0] for pair in pairs]), ' s')}",
+            ratios(whole, alone),
+            cpu_ratio=ratios([1 / pair["whole"][1] for pair in pairs], [1 / pair["alone"][1] for pair in pairs]),
+            data={"pairs": pairs},
+        )
+        assert row.ratio is not None
+        yield at_least(row, target, row.ratio.median)
+
+
+def _some_documents(options: Options) -> Path:
+    folder = options.work / "pipeline-documents"
+    if options.docs is None:
+        write_documents(folder, options.size(80, 2))
+        return folder
+    folder.mkdir()
+    files = sorted(path for path in options.docs.rglob("*") if path.is_file())
+    for path in files[:: max(1, len(files) // options.size(60, 3))]:
+        shutil.copyfile(path, folder / f"{path.stem[:60]}-{len(list(folder.iterdir()))}{path.suffix}")
+    return folder
+
+
+def _some_history(options: Options) -> Path:
+    path = options.work / "pipeline-history"
+    commands = _commands(options, options.size(5_000, 48, options.texts))
+    path.write_bytes(b"".join(entry(command, 1_600_000_000 + number) for number, command in enumerate(commands)))
+    return path
+
+
+def lower_bound(above: Sequence[float], below: Sequence[float]) -> float:
+    """Return the lower end of the one-sided 95 % interval of the ratio, over its logarithms."""
+    logs = [math.log(one / other) for one, other in zip(above, below, strict=True)]
+    mean, count = statistics.fmean(logs), len(logs)
+    if count == 1:
+        return math.exp(mean)
+    return math.exp(mean - _STUDENT.get(count - 1, 1.8) * statistics.stdev(logs) / math.sqrt(count))
