@@ -10,10 +10,12 @@ from typing import Any
 from omnimemory.embedders.base import Embedder, Role, Vectors
 from omnimemory.errors import EmbedderError
 from omnimemory.scheduler.footprint import Request, index_bytes
-from omnimemory.scheduler.learned import Key, Shape, machine_name
+from omnimemory.scheduler.learned import Key, Learned, Shape, machine_name
 from omnimemory.scheduler.observation import Observer
 
-__all__ = ["BatchCosts", "Costs", "learned_key"]
+__all__ = ["BatchCosts", "Costs", "learned_key", "use_budget"]
+
+_LEAST_BUDGET, _MOST_BUDGET = 16, 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +134,11 @@ def learned_key(embedder: Embedder) -> Key:
     engine, _, rest = embedder.name.partition(":")
     precision = rest.partition("@")[2].partition(":")[0] or "float32"
     return Key(engine, embedder.fingerprint, precision, machine_name())
+
+
+def use_budget(embedder: Embedder, learned: Learned) -> None:
+    """Let a model that computes in batches of so many padded tokens use the best size that was measured here."""
+    if hasattr(embedder, "budget"):
+        tokens = learned.budget(learned_key(embedder))
+        if tokens is not None and _LEAST_BUDGET <= tokens <= _MOST_BUDGET:  # the file may hold anything
+            embedder.budget = tokens

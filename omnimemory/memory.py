@@ -16,8 +16,7 @@ from omnimemory.errors import ConfigError, StoreError
 from omnimemory.foresight import Foresight
 from omnimemory.recording import Recording
 from omnimemory.records import Hits, IngestReport, Progress
-from omnimemory.scheduler.machine import machine_status
-from omnimemory.scheduler.pressure import PressureGauge
+from omnimemory.scheduler.machine import Machine
 from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.search import KINDS, Query, search
 from omnimemory.storage.cache import EmbeddingCache
@@ -61,7 +60,7 @@ class Memory(Recording, Foresight, Upkeep):
         self.embeddings = embedding_service(self.settings, embedder)
         used = self.embeddings.embedder
         self._closed = False
-        self._gauge = PressureGauge()
+        self._machine = Machine()
         try:
             self._opened = open_store(
                 self.settings.store.path,
@@ -221,16 +220,6 @@ class Memory(Recording, Foresight, Upkeep):
         return backup(self.store, target, progress=progress)
 
     # -- knowing
-
-    def status(self) -> dict[str, Any]:
-        """Return what the memory holds and what state its parts are in, as JSON-ready data."""
-        return {
-            "store": self.store.status(),
-            "cache": self.embeddings.cache.stats() if self.embeddings.cache else {"enabled": False},
-            "scheduler": self.scheduler.status(),
-            "machine": machine_status(self._gauge),
-            "learned": self.embeddings.learned_status(),
-        }
 
     @property
     def store(self) -> Store:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omnimemory.config import Settings
+from omnimemory.embedding_costs import use_budget
 from omnimemory.embedding_service import EmbeddingService
 from omnimemory.records import Progress
+from omnimemory.scheduler.machine import Machine
 from omnimemory.sources.redaction import Redaction
 from omnimemory.storage.store import Store
 from omnimemory.wiring import redactor_of
 
 if TYPE_CHECKING:
+    from omnimemory.calibration.calibrate import Calibration
     from omnimemory.care.findings import Examination
     from omnimemory.care.outcome import MaintainReport, RepairReport
     from omnimemory.forgetting.criteria import Pattern, Time
@@ -30,11 +33,24 @@ class Upkeep:
 
     settings: Settings
     embeddings: EmbeddingService
+    _machine: Machine
 
     @property
     def store(self) -> Store:
         """The store on disk."""
         raise NotImplementedError
+
+    # -- knowing
+
+    def status(self) -> dict[str, Any]:
+        """Return what the memory holds and what state its parts are in, as JSON-ready data."""
+        return {
+            "store": self.store.status(),
+            "cache": self.embeddings.cache.stats() if self.embeddings.cache else {"enabled": False},
+            "scheduler": self.embeddings.scheduler.status(),
+            "machine": self._machine.status(),
+            "learned": self.embeddings.learned_status(),
+        }
 
     # -- health
 
@@ -68,6 +84,25 @@ class Upkeep:
         from omnimemory.care.maintain import maintain  # noqa: PLC0415 - a search needs none of it
 
         return maintain(self.store, self.settings, dry_run=dry_run)
+
+    def calibrate(
+        self, *, rounds: int = 3, seconds: float = 120.0, progress: Callable[[Progress], None] | None = None
+    ) -> Calibration:
+        """Measure in a child process what batches of this memory's model need, and which size is the fastest.
+
+        Both are remembered for all memories of this user on this machine, and go into effect at once. Raises
+        :class:`ConfigError` for a model that a server runs, :class:`EmbedderError` when nothing could be measured.
+        """
+        from omnimemory.calibration.calibrate import calibrate  # noqa: PLC0415 - a search needs none of it
+
+        service = self.embeddings
+        learned = None if service.observer is None else service.observer.learned
+        found = calibrate(
+            self.settings, service.embedder.name, rounds=rounds, seconds=seconds, learned=learned, progress=progress
+        )
+        if learned is not None:
+            use_budget(service.embedder, learned)
+        return found
 
     # -- redacting
 

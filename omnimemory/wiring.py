@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omnimemory.config import Settings
 from omnimemory.embedders.base import Embedder
+from omnimemory.embedding_costs import use_budget
 from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import ConfigError
 from omnimemory.model_choice import choose_embedder
@@ -19,13 +20,17 @@ __all__ = ["embedding_cache", "embedding_service", "redactor_of", "store_options
 
 def embedding_service(settings: Settings, embedder: Embedder | None) -> EmbeddingService:
     """Return ``embedder``, or the model that the settings name, behind a cache and a scheduler."""
+    observer = Observer(Learned(settings.memory.learned)) if settings.memory.learn else None
+    used = choose_embedder(settings) if embedder is None else embedder
+    if observer is not None and embedder is None:
+        use_budget(used, observer.learned)
     return EmbeddingService(
-        embedder if embedder is not None else choose_embedder(settings),
+        used,
         cache=embedding_cache(settings),
         scheduler=scheduler_of(settings),
         batch_size=settings.embedding.batch_size,
         profiles=_profiles(settings),
-        observer=Observer(Learned(settings.memory.learned)) if settings.memory.learn else None,
+        observer=observer,
     )
 
 

@@ -24,6 +24,7 @@ FLOORS = {
     "embedders": 1,
     "scheduler": 1,
     "storage": 1,
+    "calibration": 2,
     "care": 2,
     "embedding_async": 2,
     "embedding_batches": 2,

@@ -64,8 +64,7 @@ def test_a_constant_and_a_slope_are_found():
 def test_loading_is_learned_apart_from_batches():
     learned = taught(Learned(None), [(40 * MIB, 20 * MIB)] * 5)
     assert learned.predict(KEY, LOAD) == LOAD.prior
-    for _ in range(LEAST):
-        learned.observe(KEY, LOAD, 0, 47 * MIB, 46 * MIB, solo=True)
+    learned.observe(KEY, LOAD, 0, 47 * MIB, 46 * MIB, solo=True)
     assert 47 * MIB <= learned.predict(KEY, LOAD) <= 50 * MIB
     assert learned.predict(KEY, batch()) <= 22 * MIB
 

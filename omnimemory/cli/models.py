@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from omnimemory.cli.calibrate import calibrate
 from omnimemory.cli.opening import current_settings
 from omnimemory.cli.options import examples, json_option
 from omnimemory.cli.output import format_bytes, note, print_json, print_table, visible, wants_json
@@ -22,19 +23,23 @@ __all__ = ["models"]
 
 
 @click.group(
-    short_help="Show the embedding models, fetch or delete one.",
+    short_help="Show the embedding models, fetch, delete or calibrate one.",
     epilog=examples(
         "omnimemory models list",
         "omnimemory models pull minilm",
         "omnimemory models rm minilm",
+        "omnimemory models calibrate minilm",
     ),
 )
 def models() -> None:
-    """Show the embedding models, fetch or delete one.
+    """Show the embedding models, fetch, delete or calibrate one.
 
     The static model comes with this package. Others are fetched once, on request, and need no network afterwards. A new
     memory takes MiniLM when it has been pulled; an existing one keeps the model it was made with.
     """
+
+
+models.add_command(calibrate)
 
 
 @models.command(

@@ -63,9 +63,9 @@ class OnnxEmbedder:
 
     ``name`` is what stores and messages call it; the folder's name when omitted. ``dim`` cuts the vectors to one of
     ``dims``, the sizes that are known to be good. ``prompts`` replace those of the folder. ``threads`` batches of
-    ``budget`` padded tokens are computed side by side (``None``: one for each core). ``max_tokens`` are read at once,
-    special ones included, at most as many as the model can (``None``: what the folder says). ``digest`` names the
-    weights and the tokenizer if that is known already; otherwise the files are read for it.
+    ``budget`` padded tokens are computed side by side (``None``: one for each core); ``budget`` may be set at any time.
+    ``max_tokens`` are read at once, special ones included, at most as many as the model can (``None``: what the folder
+    says). ``digest`` names the weights and the tokenizer if that is known already; otherwise the files are read for it.
 
     Raises :class:`EmbedderError` for a folder that is incomplete or not understood, :class:`ConfigError` for options
     that the model does not have.
@@ -92,7 +92,7 @@ class OnnxEmbedder:
         self._dims = tuple(dims)
         self._prompts: dict[Role, str] = {**self._folder.prompts, **(prompts or {})}
         self._threads = threads
-        self._budget = budget
+        self.budget = budget
         self._digest = digest
         self._model: _Model | None = None
         self._lock = ForkLock()
@@ -203,7 +203,7 @@ class OnnxEmbedder:
             base=weights + _RUNTIME,
             per_token=max(4 * inner * 4, attention),
             per_item=4 * folder.hidden * 8,
-            at_once=self._workers() * max(self._budget, folder.max_tokens),
+            at_once=self._workers() * max(self.budget, folder.max_tokens),
         )
 
     def close(self) -> None:
@@ -223,7 +223,7 @@ class OnnxEmbedder:
         from omnimemory.embedders.onnx_session import run_batches  # noqa: PLC0415 - as above
 
         once, places = distinct([row.ids for row in rows])
-        batches = plan(once, self._budget)
+        batches = plan(once, self.budget)
         return run_batches(model.compute, batches, len(once), self._folder.hidden, self._workers())[places]
 
     def _load(self) -> _Model:

@@ -25,7 +25,7 @@ from omnimemory.scheduler.learned_file import KEPT, Ceiling, LearnedFile, Observ
 __all__ = ["LEAST", "Key", "Learned", "Shape", "machine_name"]
 
 LEAST = 3
-"""How many measurements a fit needs; before, the prior counts."""
+"""How many measurements of batches a fit needs; before, the prior counts. Loading needs one: it is always the same."""
 
 _QUANTILE, _MARGIN, _MOST = 0.95, 1.05, 4.0
 _FLUSH = 8
@@ -108,7 +108,7 @@ class Learned:
         """Return how many measurements the answer of :meth:`predict` rests on; 0 while it is the prior."""
         with self._lock:
             count = len(self._known(key).solo(shape))
-        return count if count >= LEAST else 0
+        return count if count >= _least(shape) else 0
 
     def seen(self, key: Key, shape: Shape) -> int:
         """Return how often about such a batch was measured: as many texts and tokens, up to a factor of two."""
@@ -178,12 +178,16 @@ def _size_class(items: int, tokens: int) -> tuple[int, int]:
 
 def _predicted(solo: Sequence[Observation], shape: Shape) -> int:
     seen = max((one.need for one in solo if one.items <= shape.items and one.tokens <= shape.tokens), default=0)
-    if len(solo) < LEAST:
+    if len(solo) < _least(shape):
         return max(shape.prior, seen)
     fitted = min(_lifted(solo, shape.prior), _MOST * shape.prior)
     if shape.prior > 2 * max(one.prior for one in solo):
         fitted = max(fitted, shape.prior)
     return max(math.ceil(fitted), seen)
+
+
+def _least(shape: Shape) -> int:
+    return LEAST if shape.items else 1
 
 
 def _lifted(solo: Sequence[Observation], prior: int) -> float:

@@ -8,12 +8,18 @@ from typing import Any
 from omnimemory.scheduler.pools import read_pools
 from omnimemory.scheduler.pressure import PressureGauge
 
-__all__ = ["machine_status"]
+__all__ = ["Machine"]
 
 
-def machine_status(gauge: PressureGauge) -> dict[str, Any]:
-    """Return all pools and the pressure since the gauge was last asked, as JSON-ready data."""
-    pools = read_pools()
-    main = pools[0]
-    pressure = gauge(main.available / main.total if main.total else 0.0)
-    return {"pools": [asdict(pool) for pool in pools], "pressure": asdict(pressure)}
+class Machine:
+    """The memory of this machine. Safe for several threads."""
+
+    def __init__(self) -> None:
+        self._gauge = PressureGauge()
+
+    def status(self) -> dict[str, Any]:
+        """Return all pools and the pressure since this was last asked, as JSON-ready data."""
+        pools = read_pools()
+        main = pools[0]
+        pressure = self._gauge(main.available / main.total if main.total else 0.0)
+        return {"pools": [asdict(pool) for pool in pools], "pressure": asdict(pressure)}

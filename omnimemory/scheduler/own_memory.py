@@ -113,7 +113,8 @@ class PeakSampler:
         self.peak = max(self.peak, now.private)
         if self._ready is not None and self._ready():
             self._ready = None
-            self.at_ready, self.peak_until_ready, self.peak = now.private, self.peak, now.private
+            self.at_ready = held().private  # read again: it may have become ready since
+            self.peak_until_ready, self.peak = max(self.peak, self.at_ready), self.at_ready
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
