@@ -115,7 +115,7 @@ def _tried(embedder: Embedder, scheduler: Scheduler, point: _Point, idle: int, t
     costs = Costs(embedder, None).of(point.texts)
     named: dict[str, Any] = {"budget": point.budget, "length": point.length, "shape": costs.shape}
     try:
-        with scheduler.lease(Costs(embedder, None).request(costs, stored=False)) as lease:
+        with scheduler.lease(Costs(embedder, None).request(costs, stored=False), patience=0) as lease:
             if lease.items < len(point.texts):
                 _say(kind="skipped", why=lease.decision.reason, **named)
                 return False
