@@ -217,7 +217,7 @@ def fork(request: dict, answers: int) -> int:
     child = os.fork()
     if child:
         return child
-    signal.alarm(SECONDS)
+    signal.alarm(request["arguments"].get("seconds", SECONDS))
     with os.fdopen(answers, "w") as out:
         json.dump(act(request), out)
     os._exit(0)

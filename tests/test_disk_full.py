@@ -20,6 +20,7 @@ from store_cases import ROOT, wait_until
 
 from omnimemory.config import Settings
 from omnimemory.memory import Memory
+from omnimemory.storage.connections import Connections
 from omnimemory.storage.manifest import is_clean
 
 ROUNDS = int(os.environ.get("SOAK_ROUNDS", "50"))
@@ -85,7 +86,6 @@ def command(place, *words):
     )
 
 
-@pytest.mark.soak  # beside other tests the second process has waited 30 s for a lock, and nobody knows yet whose
 def test_without_room_a_command_ends_with_74_and_says_how_much_is_needed_and_searches_go_on(stage, disk):
     place = copy_of(stage.folder / "indexed", disk / "place")
     before = dump(place)
@@ -109,6 +109,38 @@ def test_without_room_a_command_ends_with_74_and_says_how_much_is_needed_and_sea
     ballast.unlink()
     assert command(place, "add", "one more note").returncode == 0
     assert len(dump(place)) > len(before)
+
+
+def test_two_threads_that_read_on_a_full_disk_keep_no_other_process_out(stage, disk):
+    place = copy_of(stage.folder / "indexed", disk / "place")
+    fill(disk)
+    connections = Connections(place / "store" / "catalog.sqlite3")
+    count = "SELECT count(*) FROM chunks"
+
+    def read():
+        with connections.use() as connection:
+            connection.execute(count).fetchone()
+
+    with connections.use() as connection:
+        connection.execute(count).fetchone()
+        other = threading.Thread(target=read)  # shares the memory of this thread's connection
+        other.start()
+        other.join()
+    found = command(place, "search", "lighthouse")
+    connections.close()
+    assert found.returncode == 0, found.stderr
+
+
+def test_a_connection_is_kept_where_there_is_room(stage, disk):
+    place = copy_of(stage.folder / "indexed", disk / "place")
+    connections = Connections(place / "store" / "catalog.sqlite3")
+    seen = set()
+    for _ in range(3):
+        with connections.use() as connection:
+            connection.execute("SELECT count(*) FROM chunks").fetchone()
+            seen.add(connection)
+    connections.close()
+    assert len(seen) == 1
 
 
 def test_a_disk_that_is_full_after_a_kill_is_read_with_what_was_committed_last(stage, disk):

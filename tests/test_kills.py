@@ -74,7 +74,13 @@ class Kills:
         """Do the work of all rounds to its end; return the dump and the exact neighbours."""
         lock = place / "store" / "index.lock"
         assert wait_until(lambda: not lock.exists() or IndexLock(lock).holder() is None)  # a drainer that was left
-        done = self.process.run("work", place, **self.arguments, rounds=list(range(rounds)), drains="this process")
+        given = {
+            **self.arguments,
+            "rounds": list(range(rounds)),
+            "drains": "this process",
+            "seconds": 100 + 10 * rounds,
+        }
+        done = self.process.run("work", place, **given)
         assert (done.code, done.error, done.value) == (0, (), None)
         assert self.process.run("inspect", place).value == {}
         assert strangers_in(place / "store") == []

@@ -33,6 +33,8 @@ _NO_SHARED_MEMORY = (
     sqlite3.SQLITE_IOERR_WRITE,
 )
 
+_SHARED_MEMORY_BYTES = 32_768  # the least that SQLite makes (sqlite.org/walformat.html, "The WAL-Index File Format")
+
 _CLOSED = "The store was closed: open it again to use it."
 _FORKED = "A store cannot be used after fork: open it in the child process instead."
 
@@ -110,7 +112,8 @@ class Connections:
     def _connect(self) -> _Held:
         self._close_ended()
         try:
-            held = _Held(_opened(self._path), threading.current_thread())
+            connection = _opened(self._path)
+            held = _Held(connection, threading.current_thread(), once=_shares_heap(self._path))
         except sqlite3.OperationalError as error:
             how = _way_to_read(self._path, error)
             if how is None:
@@ -158,6 +161,18 @@ def _opened(path: Path, how: str = "") -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _shares_heap(path: Path) -> bool:
+    """Return whether an open connection has its shared memory on the heap, with another one of this process.
+
+    Then that one keeps others out of the file, and SQLite lets go of it only when the process has it open no more.
+    What was tried on a full disk may have left the beginning of a file behind.
+    """
+    try:
+        return path.with_name(f"{path.name}-shm").stat().st_size < _SHARED_MEMORY_BYTES
+    except OSError:
+        return True
 
 
 @contextmanager

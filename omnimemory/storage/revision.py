@@ -24,6 +24,6 @@ def written_revision(path: Path, tables: Sequence[str]) -> str | None:
             if "alembic_version" not in names:  # a view of that name may never end
                 return None
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):  # the latter: a name in the schema that was damaged
         return None
     return str(row[0]) if row and names.issuperset(tables) else None
