@@ -16,7 +16,6 @@ from omnimemory.errors import ConfigError, StoreError
 from omnimemory.foresight import Foresight
 from omnimemory.recording import Recording
 from omnimemory.records import Hits, IngestReport, Progress
-from omnimemory.scheduler.machine import Machine
 from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.search import KINDS, Query, search
 from omnimemory.storage.cache import EmbeddingCache
@@ -60,7 +59,6 @@ class Memory(Recording, Foresight, Upkeep):
         self.embeddings = embedding_service(self.settings, embedder)
         used = self.embeddings.embedder
         self._closed = False
-        self._machine = Machine()
         try:
             self._opened = open_store(
                 self.settings.store.path,

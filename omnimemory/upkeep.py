@@ -13,7 +13,6 @@ from omnimemory.config import Settings
 from omnimemory.embedding_costs import use_budget
 from omnimemory.embedding_service import EmbeddingService
 from omnimemory.records import Progress
-from omnimemory.scheduler.machine import Machine
 from omnimemory.sources.redaction import Redaction
 from omnimemory.storage.store import Store
 from omnimemory.wiring import redactor_of
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from omnimemory.care.outcome import MaintainReport, RepairReport
     from omnimemory.forgetting.criteria import Pattern, Time
     from omnimemory.forgetting.report import ForgetReport, ScrubReport
+    from omnimemory.scheduler.machine import Machine
 
 __all__ = ["Upkeep"]
 
@@ -33,7 +33,7 @@ class Upkeep:
 
     settings: Settings
     embeddings: EmbeddingService
-    _machine: Machine
+    _machine: Machine | None = None
 
     @property
     def store(self) -> Store:
@@ -44,6 +44,9 @@ class Upkeep:
 
     def status(self) -> dict[str, Any]:
         """Return what the memory holds and what state its parts are in, as JSON-ready data."""
+        from omnimemory.scheduler.machine import Machine  # noqa: PLC0415 - a search needs none of it
+
+        self._machine = self._machine or Machine()
         return {
             "store": self.store.status(),
             "cache": self.embeddings.cache.stats() if self.embeddings.cache else {"enabled": False},
