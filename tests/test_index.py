@@ -17,7 +17,8 @@ from omnimemory.storage.generations import Generations
 from omnimemory.storage.index import ChromaIndex
 from omnimemory.storage.items import Payload
 from omnimemory.storage.manifest import is_clean
-from omnimemory.storage.rebuild import open_index, rebuild, trusted, worn
+from omnimemory.storage.questioning import trusted
+from omnimemory.storage.rebuild import open_index, rebuild, worn
 from omnimemory.storage.vectors import insert_vectors
 
 COLLECTION = Collection(1, "documents", DIM, "print", "model")

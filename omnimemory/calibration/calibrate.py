@@ -25,7 +25,7 @@ from omnimemory.errors import ConfigError, EmbedderError
 from omnimemory.model_choice import choose_embedder
 from omnimemory.records import Progress
 from omnimemory.scheduler.learned import Key, Learned, Shape
-from omnimemory.storage.rebuild import child_environment, python_child
+from omnimemory.storage.children import child_environment, python_child
 
 __all__ = ["Calibration", "Point", "calibrate"]
 

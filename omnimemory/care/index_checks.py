@@ -10,7 +10,7 @@ from omnimemory.care.subject import Subject
 from omnimemory.errors import StoreBusyError
 from omnimemory.storage.generations import Generations
 from omnimemory.storage.lock import IndexLock
-from omnimemory.storage.rebuild import question, why_not_to_open
+from omnimemory.storage.questioning import question, why_not_to_open
 
 __all__ = ["WORN_SHARE", "held_index", "index", "index_complaint", "stale_folders", "worn_share"]
 

@@ -22,9 +22,10 @@ from pathlib import Path
 from omnimemory.errors import IndexDamagedError, OmniMemoryError, StoreError
 from omnimemory.faults import reach
 from omnimemory.storage.catalog import Catalog
+from omnimemory.storage.children import child_environment, python_child
 from omnimemory.storage.drain import DrainOptions, drain
 from omnimemory.storage.lock import IndexLock
-from omnimemory.storage.rebuild import child_environment, open_index, python_child, rebuild, worn
+from omnimemory.storage.rebuild import open_index, rebuild, worn
 
 __all__ = ["Drainer", "main"]
 
