@@ -32,6 +32,10 @@ class Foresight:
         """The store on disk."""
         raise NotImplementedError
 
+    def take_spool(self, *, now: bool = False) -> int:
+        """Bring in what shells have written down."""
+        raise NotImplementedError
+
     def next_command(
         self,
         context: Sequence[str] | None = None,
@@ -50,6 +54,7 @@ class Foresight:
             raise ConfigError("next_command() takes a list of commands: next_command(['git add .']).")
         from omnimemory.procedure.steps import Step  # noqa: PLC0415 - a search needs none of it
 
+        self.take_spool()
         steps = None
         if context is not None:
             redactor = redactor_of(self.settings)

@@ -142,6 +142,7 @@ class Memory(Recording, Foresight, Upkeep):
         cosine; ``vector`` (dim,) a query vector instead of the text. With ``explain`` the hits tell which
         index answered and why. An empty question finds nothing.
         """
+        self.take_spool()
         settings = self.settings.search
         found = Query(
             text=self._without_secrets(query),

@@ -5,13 +5,16 @@ They are a class of their own so that each file stays short; nobody makes one of
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from omnimemory.config import Settings
 from omnimemory.embedding_service import EmbeddingService
-from omnimemory.records import IngestReport, Progress
+from omnimemory.errors import ConfigError, OmniMemoryError
+from omnimemory.records import Event, IngestReport, Progress
+from omnimemory.sources.spool_folder import spool_folder, spool_waits
 from omnimemory.storage.store import Store
 from omnimemory.wiring import redactor_of
 
@@ -53,6 +56,7 @@ class Recording:
         """
         from omnimemory.ingest.runs import ingest_history  # noqa: PLC0415 - a search needs none of it
 
+        self.take_spool()  # what a shell tells of a command is more than its history does
         keep = self.settings.history.keep_secrets if keep_secrets is None else keep_secrets
         return ingest_history(
             self.store,
@@ -65,3 +69,49 @@ class Recording:
             name=name,
             every=every,
         )
+
+    def record(
+        self,
+        command: str,
+        exit_code: int | None = None,
+        cwd: str | Path | None = None,
+        *,
+        duration: float | None = None,
+        timestamp: float | None = None,
+        session: str | None = None,
+        host: str | None = None,
+        shell: str | None = None,
+    ) -> str | None:
+        """Remember that a command was run; return its id, as searches give it.
+
+        ``timestamp`` is when it began, in seconds since the epoch (now less ``duration`` when omitted); the same
+        command at the same time is one event. ``session`` says what belongs together. Secrets are taken out as from a
+        history. Returns ``None`` for what is left out: a command that begins with a space, or was forgotten.
+        """
+        if not isinstance(command, str) or not command.strip():
+            raise ConfigError("record() needs the command that was run: record('make test', exit_code=0).")
+        from omnimemory.ingest.recorded import record_event  # noqa: PLC0415 - a search needs none of it
+
+        begun = time.time() - (duration or 0.0) if timestamp is None else float(timestamp)
+        place = None if cwd is None else str(cwd)
+        event = Event(command, begun, place, exit_code, duration, session, host, shell)
+        redactor = redactor_of(self.settings, keep_secrets=self.settings.history.keep_secrets)
+        return record_event(self.store, self.embeddings, redactor, event)
+
+    def take_spool(self, *, now: bool = False) -> int:
+        """Bring in what shells with the hook have written down since the last call; return how many events came.
+
+        Searches, predictions and ingests do this by themselves. What cannot be stored at the moment stays where it is.
+        """
+        folder = spool_folder(self.settings.store.path)
+        if not spool_waits(folder):
+            return 0
+        from omnimemory.ingest.recorded import take_spool  # noqa: PLC0415 - as above
+
+        redactor = redactor_of(self.settings, keep_secrets=self.settings.history.keep_secrets)
+        try:
+            return take_spool(self.store, self.embeddings, redactor, folder, now=now).events
+        except (OmniMemoryError, OSError):
+            if now:
+                raise
+            return 0  # a question is answered even where nothing can be written

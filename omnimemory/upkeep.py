@@ -40,6 +40,10 @@ class Upkeep:
         """The store on disk."""
         raise NotImplementedError
 
+    def take_spool(self, *, now: bool = False) -> int:
+        """Bring in what shells have written down."""
+        raise NotImplementedError
+
     # -- knowing
 
     def status(self) -> dict[str, Any]:
@@ -152,6 +156,7 @@ class Upkeep:
         from omnimemory.forgetting.criteria import check_any, make_criteria  # noqa: PLC0415 - a search needs none of it
         from omnimemory.forgetting.forget import Nearest, finish_purging, forget  # noqa: PLC0415 - as above
 
+        self.take_spool(now=not dry_run)
         given = (query, pattern, source, before, after, cwd, ids)
         if finish and all(value is None for value in given):
             return finish_purging(self.store, self.settings, progress)

@@ -26,6 +26,8 @@ COMMANDS = {
     "add": ("omnimemory.cli.ingest:add", "Store short notes."),
     "search": ("omnimemory.cli.search:search", "Find documents and commands by meaning."),
     "next": ("omnimemory.cli.next:next_command", "Say which command probably comes next."),
+    "record": ("omnimemory.cli.record:record", "Remember that a command was run."),
+    "hook": ("omnimemory.cli.record:hook", "Print what makes your shell write down each command."),
     "status": ("omnimemory.cli.status:status", "Show what the memory holds and where it is."),
     "forget": ("omnimemory.cli.forget:forget", "Forget documents and commands for good."),
     "redact": ("omnimemory.cli.redact:redact", "Show what would be taken out of a text, and by which rule."),
@@ -43,7 +45,7 @@ COMMANDS = {
     "demo": ("omnimemory.cli.demo:demo", "Try it all on bundled samples."),
     "completion": ("omnimemory.cli.completion:completion", "Print the script that completes commands in your shell."),
 }
-_WRITING = ("ingest", "ingest-history", "add", "import", "forget", "scrub", "demo")
+_WRITING = ("ingest", "ingest-history", "add", "record", "import", "forget", "scrub", "demo")
 
 
 class LazyGroup(click.Group):

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from omnimemory.cli.opening import current_settings, open_memory
-from omnimemory.cli.options import examples, json_option
-from omnimemory.cli.output import EMPTY, note, print_json, print_table, visible, wants_json
+from omnimemory.cli.options import examples, json_option, null_option
+from omnimemory.cli.output import EMPTY, note, print_json, print_null, print_table, visible, wants_json
 
 __all__ = ["next_command"]
 
@@ -26,8 +26,11 @@ __all__ = ["next_command"]
 @click.option("-k", "--top-k", "k", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
 @click.option("--cwd", type=click.Path(path_type=Path), help="Where it will run; the current folder when omitted.")
 @click.option("--worked/--failed", "ok", default=None, help="How the last command ended, if that is known.")
+@null_option
 @json_option
-def next_command(*, context: tuple[str, ...], k: int, cwd: Path | None, ok: bool | None, as_json: bool) -> None:
+def next_command(
+    *, context: tuple[str, ...], k: int, cwd: Path | None, ok: bool | None, null: bool, as_json: bool
+) -> None:
     """Say which command probably comes next after the given ones, or after those that were recorded last.
 
     Each COMMAND is one argument, the last one last. It is learnt from your shell histories; nothing is run.
@@ -38,7 +41,9 @@ def next_command(*, context: tuple[str, ...], k: int, cwd: Path | None, ok: bool
         return
     with open_memory(settings) as memory:
         found = memory.next_command(list(context) or None, cwd=cwd or Path.cwd(), ok=ok, k=k)
-    if wants_json(as_json):
+    if null:
+        print_null(prediction.command for prediction in found)
+    elif wants_json(as_json):
         for prediction in found:
             print_json(prediction.to_dict())
     elif found:

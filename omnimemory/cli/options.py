@@ -7,10 +7,14 @@ from typing import Any
 
 import click
 
-__all__ = ["examples", "json_option"]
+__all__ = ["examples", "json_option", "null_option"]
 
 json_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON on a terminal as well."
+)
+
+null_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--null", is_flag=True, help="Print the texts alone, each ended by a NUL, for scripts."
 )
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "is_empty",
     "note",
     "print_json",
+    "print_null",
     "print_record",
     "print_table",
     "shorten",
@@ -60,6 +61,12 @@ def wants_json(as_json: bool) -> bool:
 def print_json(value: Any) -> None:
     """Print one JSON object on one line, in ASCII."""
     click.echo(json.dumps(value, ensure_ascii=True, default=str))  # escapes DEL as well, which JSON itself would allow
+
+
+def print_null(texts: Iterable[str]) -> None:
+    """Print texts exactly as they are, each ended by a NUL: for scripts, which read them until there."""
+    for text in texts:
+        click.echo(text.encode("utf-8", "replace") + b"\0", nl=False)
 
 
 def is_empty(state: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from omnimemory.cli.opening import current_settings, open_memory
-from omnimemory.cli.options import examples, json_option
+from omnimemory.cli.options import examples, json_option, null_option
 from omnimemory.cli.output import (
     EMPTY,
     Cell,
@@ -18,6 +18,7 @@ from omnimemory.cli.output import (
     is_empty,
     note,
     print_json,
+    print_null,
     print_table,
     shorten,
     visible,
@@ -49,23 +50,33 @@ _MOST_BYTES = 32 * 2**20
 @click.option("--where", metavar="JSON", help='Filter on metadata, in Chroma\'s syntax or as {"key": value}.')
 @click.option("--min-score", type=click.FloatRange(-1, 1), help="Leave out hits less similar than this.")
 @click.option("--explain", is_flag=True, help="Say how each hit was found, and how long it took.")
+@null_option
 @json_option
-def search(*, query: tuple[str, ...], where: str | None, explain: bool, as_json: bool, **options: Any) -> None:
+def search(
+    *, query: tuple[str, ...], where: str | None, explain: bool, null: bool, as_json: bool, **options: Any
+) -> None:
     """Find documents and commands by meaning. The score is a cosine similarity: 1 is the same, 0 is unrelated."""
     words = " ".join(query).strip()
     if not words:
         raise click.UsageError("the query is empty: say what to search for.")
     wanted = _where(where)
     settings = current_settings()
-    from omnimemory.storage.store_folder import store_exists  # noqa: PLC0415 - keeps `--help` light
+    from omnimemory.sources.spool_folder import spool_folder, spool_waits  # noqa: PLC0415 - keeps `--help` light
+    from omnimemory.storage.store_folder import store_exists  # noqa: PLC0415 - as above
 
-    if not store_exists(settings.store.path):  # opening it would make it, also where the path is a slip of the pen
+    path = settings.store.path
+    if not store_exists(path) and not spool_waits(
+        spool_folder(path)
+    ):  # opening it would make it, also where the path is a slip of the pen
         note(f"There is no memory at {settings.store.path}. {EMPTY}")
         return
     with open_memory(settings) as memory:
         hits = memory.search(words, where=wanted, explain=explain, **options)
         empty = not hits and is_empty(memory.status())
-    _print_hits(hits, wants_json(as_json), explain)
+    if null:
+        print_null(hit.text for hit in hits)
+    else:
+        _print_hits(hits, wants_json(as_json), explain)
     if not hits:
         note(EMPTY if empty else "Nothing found.")
     if hits.degraded:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnimemory.ingest.pipeline import Tally
+from omnimemory.ingest.twins import without_twins
 from omnimemory.records import Event
 from omnimemory.sources.history import Entries, HistoryRead, align
 from omnimemory.storage.commands import CommandTable
@@ -119,7 +120,8 @@ class NewEvents:
         grown = _without_events(sql, source, rows.values())
         replaced = self._delete_replaced(sql, source)
         write = self._merge if self.reading.rewritten else self._append
-        added, key = write(sql, source, base, self._keyed(sql, source, base, rows))
+        keyed = without_twins(sql, source, self._keyed(sql, source, base, rows))
+        added, key = write(sql, source, base, keyed)
         again = 0 if self.misread else len(replaced)
         self.tally.events += max(0, added - again)
         return grown - self.table.forget_unused(sql, replaced), key.hex() if key else None

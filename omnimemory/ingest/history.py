@@ -39,7 +39,7 @@ from omnimemory.storage.sources import reopen_source, sources_below
 from omnimemory.storage.store import Store
 from omnimemory.storage.tombstones import read_tombstones
 
-__all__ = ["history_changes"]
+__all__ = ["NewCommands", "history_changes", "tells_what_to_forget"]
 
 _MUCH = 256 * 1024
 """Bytes by which a history has grown that hold thousands of commands, most of them new to the store."""
@@ -67,6 +67,11 @@ class NewCommands:
         reopen_source(sql, self.documents.ensure_source(sql, self.uri, "history"))
         self.tally.added += len(self.texts)
         return self.table.add(sql, self.texts, pending=pending)
+
+
+def tells_what_to_forget(command: str) -> bool:
+    """Return whether a command names what this memory is to forget, and would thus keep it."""
+    return _FORGETS.search(command) is not None
 
 
 def history_changes(
@@ -204,7 +209,7 @@ class _History:
         for text in events.entries.commands():
             found = self._redactor.command(text)
             self._tally.redactions.update(found.counts)
-            if _FORGETS.search(text):
+            if tells_what_to_forget(text):
                 telling.add(text)
             clean = None if found.skip or text in telling or not found.text.strip() else found.text
             events.clean[text] = clean

@@ -75,8 +75,7 @@ class CommandTable:
 
         Returns how many were new.
         """
-        before = sql.total_changes
-        sql.executemany(
+        done = sql.executemany(
             "INSERT OR IGNORE INTO events (key, command_row, source_id, position, timestamp, cwd, exit_code, "
             "duration, session, host, shell, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
@@ -85,7 +84,7 @@ class CommandTable:
                 for said in [(e.timestamp, e.cwd, e.exit_code, e.duration, e.session, e.host, e.shell)]
             ),
         )
-        return sql.total_changes - before
+        return done.rowcount
 
     def mark_unembeddable(self, sql: sqlite3.Connection, reasons: Iterable[tuple[int, str]]) -> None:
         """See :class:`~omnimemory.storage.items.ItemTable`."""
