@@ -20,6 +20,7 @@ from omnimemory.scheduler.policy import Decision, Limits, Turn, decide
 from omnimemory.scheduler.probe import Available
 from omnimemory.scheduler.profiles import PLAIN, Profile
 from omnimemory.scheduler.residents import Residents, State
+from omnimemory.scheduler.victims import choose_victims
 
 __all__ = ["Admissions", "Promises", "Rules", "Ticket"]
 
@@ -48,16 +49,26 @@ class Rules:
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
 
-    def limits(self, available: Available, request: Request | None = None, outstanding: int = 0) -> Limits:
+    def limits(
+        self,
+        available: Available,
+        request: Request | None = None,
+        *,
+        outstanding: int = 0,
+        held: int = 0,
+        blind: str = "",
+    ) -> Limits:
         """Return the limits for a request."""
         reserve = self.profile.reserve(available.total) if self.reserve is None else self.reserve
         return Limits(
             reserve,
             self.max_bytes,
             outstanding,
+            held,
             max_model_bytes=self.max_model_bytes,
             max_loaded=self.profile.max_loaded if self.max_loaded is None else self.max_loaded,
             factor=1.0 if request is None else self._factor(request),
+            blind=blind,
             forbidden="" if request is None else self.forbids(request.model),
         )
 
@@ -102,6 +113,7 @@ class Admissions:
     residents: Residents = field(default_factory=Residents)
     counts: Counter[str] = field(default_factory=Counter)
     purged: int = 0
+    reclaiming: bool = False
     _live: dict[str, _Live] = field(default_factory=dict)
     _waiting: dict[int, Ticket] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -168,6 +180,22 @@ class Admissions:
         with self._locked() as shared:
             self._tell(shared, now)
 
+    def reclaim(self, now: float) -> str:
+        """Return the idle model that is to go because little memory is left, or nothing.
+
+        It begins below the profile's ``low`` share and goes on until ``high`` is free, one model at a time.
+        """
+        available = self.probe()
+        profile = self.rules.profile
+        left = available.bytes / available.total if available.total else 1.0
+        self.reclaiming = left < (profile.high if self.reclaiming else profile.low)
+        if not self.reclaiming:
+            return ""
+        for wanted in self.residents.view():
+            self.residents.sync(wanted.name, now)
+        victims, _ = choose_victims(self.residents.view(), 1, 1, now)
+        return victims[0].model if victims else ""
+
     # -- one decision
 
     @contextmanager
@@ -182,9 +210,11 @@ class Admissions:
     def _decide(self, ticket: Ticket, now: float, shared: Shared) -> Decision:
         request = self._as_it_is(ticket.request, now)
         available = self.probe()
-        limits = replace(
-            self.rules.limits(available, request, self.promised + shared.outstanding),
-            held=self._held(ticket, now, shared),
+        limits = self.rules.limits(
+            available,
+            request,
+            outstanding=self.promised + shared.outstanding,
+            held=self._held(ticket, now, shared) if self._waiting or shared.rows else 0,
             blind=self.promises.problem if self.promises is not None else "",
         )
         turn = Turn(

@@ -58,13 +58,21 @@ class Limits:
 
     def room(self, available: Available) -> int:
         """Return the bytes that can be promised now."""
+        free = self._free(available)
+        return max(0, free // 2 if self.blind else free)
+
+    def short(self, available: Available, need: int) -> int:
+        """Return the bytes that must come back before ``need`` can be promised; the reserve may be in use as well."""
+        return (2 * need if self.blind else need) - self._free(available)
+
+    def _free(self, available: Available) -> int:
         taken = self.outstanding + self.held
         free = available.bytes - taken - self.reserve
-        if self.max_bytes is not None:
-            allowed = self.max_bytes - available.used - taken
-            # Where memory cannot be read, a limit set by the user is the only figure there is.
-            free = allowed if available.source == UNKNOWN else min(free, allowed)
-        return max(0, free // 2 if self.blind else free)
+        if self.max_bytes is None:
+            return free
+        allowed = self.max_bytes - available.used - taken
+        # Where memory cannot be read, a limit set by the user is the only figure there is.
+        return allowed if available.source == UNKNOWN else min(free, allowed)
 
     def capacity(self, available: Available) -> int:
         """Return the bytes that could be promised if nothing at all were in memory."""
@@ -167,7 +175,7 @@ def decide(
     items = _fitting(case)
     if items and over <= 0:
         return case.runs(items)
-    short = limits.need(request, 1) - case.room
+    short = limits.short(available, limits.need(request, 1))
     victims, spared = choose_victims(
         case.residents,
         short,

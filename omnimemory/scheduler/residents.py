@@ -209,20 +209,12 @@ class Residents:
         return self._become(entry, State.UNLOADING)
 
     def unloaded(self, name: str, epoch: int, now: float) -> bool:
-        """Note that a model is gone."""
+        """Note that unloading has ended; if the model is there all the same, :meth:`sync` finds it."""
         entry = self._current(name, epoch, State.UNLOADING)
         if entry is None:
             return False
         self._become(entry, State.ABSENT)
         entry.bytes, entry.gone_at = 0, now
-        return True
-
-    def stayed(self, name: str, epoch: int) -> bool:
-        """Note that unloading a model did not work: it is still there."""
-        entry = self._current(name, epoch, State.UNLOADING)
-        if entry is None:
-            return False
-        self._become(entry, State.READY)
         return True
 
     def expired(self, now: float) -> list[str]:
