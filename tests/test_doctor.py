@@ -181,3 +181,12 @@ def test_looking_at_a_memory_that_is_not_there_does_not_make_it(settings, comman
     assert done.exit_code == 0, done.output
     assert not settings.store.path.exists()
     assert not settings.cache.path.exists()
+
+
+def test_an_index_without_a_manifest_is_questioned_and_that_is_said(indexed, tmp_path):
+    fill(indexed, tmp_path)
+    manifest = next((indexed.store.path / "index").iterdir()) / "manifest.json"
+    manifest.unlink()
+    said = [[finding.message for finding in examine(indexed).findings if finding.check == "index"] for _ in range(2)]
+    assert ["questioned and is whole" in " ".join(messages) for messages in said] == [True, False]
+    assert manifest.exists()

@@ -10,6 +10,7 @@ from omnimemory.care.subject import Subject
 from omnimemory.errors import StoreBusyError
 from omnimemory.storage.generations import Generations
 from omnimemory.storage.lock import IndexLock
+from omnimemory.storage.manifest import changed_files
 from omnimemory.storage.questioning import question, why_not_to_open
 
 __all__ = ["WORN_SHARE", "held_index", "index", "index_complaint", "stale_folders", "worn_share"]
@@ -25,10 +26,15 @@ def index(subject: Subject) -> Iterator[Finding]:
     generations = Generations(subject.catalog)
     active, waiting = generations.active(), generations.waiting()
     if active is not None:
+        directory = generations.directory(subject.path, active)
         with held_index(subject.path):
+            unsealed = directory.is_dir() and changed_files(directory) is None
             complaint = index_complaint(subject, active)
         if complaint:
             yield Finding("index", ERROR, complaint, f"{REPAIR} (the next ingest does it as well)")
+        elif unsealed:
+            message = "The index was not closed cleanly, or its manifest is gone; it was questioned and is whole."
+            yield Finding("index", NOTICE, message, "nothing: it has a new manifest")
     if waiting:
         message = f"{waiting:,} rows and changes are not in the index yet; searches take them from the catalog."
         yield Finding("index", NOTICE, message, "the next ingest brings them in")

@@ -119,8 +119,14 @@ def _place(kept: str | None) -> Iterator[tuple[Path, Settings]]:
         folder = Path(tempfile.mkdtemp(prefix="omnimemory-demo-"))
         try:
             shutil.copytree(samples, folder / "samples", ignore=shutil.ignore_patterns("__*"))
-            places = {"store.path": folder / "memory", "cache.path": folder / "cache"}
-            yield folder / "samples", Settings().with_values(places, "the demo")
+            places = {
+                "store.path": "memory",
+                "cache.path": "cache",
+                "memory.learned": "learned",
+                "schedule.folder": "state",
+            }
+            values = {name: folder / place for name, place in places.items()}
+            yield folder / "samples", Settings().with_values(values, "the demo")
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

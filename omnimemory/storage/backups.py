@@ -129,6 +129,6 @@ def _key(store: Path) -> str | None:
     try:
         with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
             row = connection.execute("SELECT value FROM meta WHERE key = 'key'").fetchone()
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return None
     return str(row[0]) if row else None

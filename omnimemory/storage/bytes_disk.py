@@ -138,6 +138,9 @@ class BytesCache(diskcache.Cache):  # type: ignore[misc] # diskcache has no type
             try:
                 for name, value in _PRAGMAS:
                     connection.execute(f"PRAGMA {name} = {value}").fetchall()
+            except UnicodeDecodeError as error:  # SQLite quotes a name of a damaged schema, which is no text any more
+                connection.close()
+                raise DamagedFileError(error.object.decode("utf-8", "replace")) from error
             except BaseException:
                 connection.close()
                 raise

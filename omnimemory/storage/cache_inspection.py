@@ -51,7 +51,7 @@ def inspect_cache(directory: Path, known: Iterable[tuple[Scope, Sequence[str]]])
             refused.update(_misshapen(connection))
             ((rows,),) = connection.execute("SELECT count(*) FROM Cache").fetchall()
             return CacheLook(None, rows, tuple(sorted(refused)), missing)
-    except FILE_ERRORS as error:
+    except (*FILE_ERRORS, UnicodeDecodeError) as error:  # SQLite quotes names of a damaged schema
         return CacheLook(broken=str(error))
 
 

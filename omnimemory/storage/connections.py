@@ -157,6 +157,9 @@ def _opened(path: Path, how: str = "") -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema = OFF")  # what a file defines calls no functions with effects
         connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("PRAGMA synchronous = FULL")  # reads the file: what cannot be opened fails here
+    except UnicodeDecodeError as error:  # SQLite quotes a name of a damaged schema, which is no text any more
+        connection.close()
+        raise sqlite3.DatabaseError(error.object.decode("utf-8", "replace")) from error
     except BaseException:
         connection.close()
         raise

@@ -43,6 +43,6 @@ def _read(address: str) -> RecordedSpace | None:
     try:
         with closing(sqlite3.connect(address, uri=True, timeout=1.0)) as connection:
             row = connection.execute(_QUERY).fetchone()
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return None
     return RecordedSpace(str(row[0]), int(row[1]), str(row[2])) if row else None

@@ -125,7 +125,7 @@ def _connected(copy: Path) -> sqlite3.Connection:
 def _is_known(connection: sqlite3.Connection, table: str) -> bool:
     try:
         connection.execute(f"SELECT 1 FROM {table} LIMIT 0").fetchall()
-    except sqlite3.DatabaseError:
+    except (sqlite3.DatabaseError, UnicodeDecodeError):  # the latter: a message that quotes a damaged name
         return False
     return True
 
