@@ -1,7 +1,8 @@
-"""Locks that a fork cannot leave locked for ever.
+"""Locks that a fork cannot leave locked for ever, and a watch over those of SQLite that it can.
 
 A forked child has one thread, the one that forked. A lock that another thread of its parent held at that moment
-stays locked in the child, and who waits for it there waits for ever.
+stays locked in the child, and who waits for it there waits for ever. SQLite has locks of its own, some of them of the
+whole library: a child whose parent was inside it at the fork must leave SQLite alone, whatever the file.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
-__all__ = ["ForkLock"]
+__all__ = ["ForkLock", "inside_sqlite", "is_sqlite_stuck", "was_busy_at_fork"]
 
 
 class ForkLock:
@@ -34,11 +37,37 @@ class ForkLock:
         self._lock.release()
 
 
-# A fork happens to the process, not to an object.
+@contextmanager
+def inside_sqlite() -> Iterator[None]:
+    """Say that this thread may be inside SQLite until the block ends."""
+    _INSIDE.append(None)
+    try:
+        yield
+    finally:
+        if _INSIDE:  # empty in a child that was forked within the block
+            _INSIDE.pop()
+
+
+def is_sqlite_stuck() -> bool:
+    """Return whether SQLite may wait for ever here, because this process or one above it was forked inside of it."""
+    return bool(_BUSY_FORKS)
+
+
+def was_busy_at_fork() -> bool:
+    """Return whether this very process was forked while a thread of its parent was inside SQLite."""
+    return os.getpid() in _BUSY_FORKS
+
+
+# A fork happens to the process, not to an object: these belong to the process. Appending and popping are atomic.
 _LIVE: weakref.WeakSet[ForkLock] = weakref.WeakSet()
+_INSIDE: list[None] = []
+_BUSY_FORKS: list[int] = []
 
 
 def _after_fork() -> None:
+    if _INSIDE:
+        _BUSY_FORKS.append(os.getpid())
+    _INSIDE.clear()
     for lock in list(_LIVE):
         lock.begin_again()
 

@@ -201,3 +201,38 @@ print(status, embedder.embed(["one text"], "document").shape)
 @pytest.mark.parametrize("state", ["fresh", "loaded"])
 def test_a_model_that_was_being_loaded_at_the_fork_embeds_in_the_child(state):
     assert run(HELD, state, PYTHONWARNINGS="ignore::DeprecationWarning") == "0 (1, 64)\n"
+
+
+LEARNING = """
+import os, signal, sys, threading
+from pathlib import Path
+from omnimemory.scheduler.learned import Key, Learned, Shape
+
+key, shape = Key("onnx", "m", "float32", "here"), Shape(1, 1, 100)
+learned = Learned(Path(sys.argv[1]))
+inside, leave = threading.Event(), threading.Event()
+
+def stay(sql):
+    inside.set()
+    leave.wait()
+
+thread = threading.Thread(target=lambda: learned._file._try(stay))
+thread.start()
+inside.wait()
+child = os.fork()
+if not child:
+    signal.alarm(30)
+    learned.observe(key, shape, 0, 200, 0, solo=True)
+    learned.save()
+    os._exit(0 if "forked" in learned.problem and learned.predict(key, shape) == 200 else 3)
+status = os.waitpid(child, 0)[1]
+leave.set()
+thread.join()
+learned.observe(key, shape, 0, 300, 0, solo=True)
+learned.save()
+print(status, learned.problem or "sound", Learned(Path(sys.argv[1])).predict(key, shape))
+"""
+
+
+def test_what_was_being_learned_at_the_fork_does_not_hold_up_the_child(tmp_path):
+    assert run(LEARNING, tmp_path / "learned", PYTHONWARNINGS="ignore::DeprecationWarning") == "0 sound 300\n"

@@ -63,6 +63,6 @@ def test_so_many_threads_compute(pulled, threads):
             return real(batch)
 
         object.__setattr__(model, "compute", compute)
-        memory.embeddings.embedder._budget = 1
+        memory.embeddings.embedder.budget = 1
         memory.embeddings.embed_batch([f"word {'a' * n}" for n in range(1, 3 * threads + 1)])
         assert len(seen) == threads

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from omnimemory.forks import inside_sqlite, is_sqlite_stuck
+
 __all__ = ["KEPT", "Ceiling", "LearnedFile", "Observation"]
 
 KEPT = 64
@@ -82,8 +84,12 @@ class LearnedFile:
 
     def _try(self, act: Callable[[sqlite3.Connection], Result]) -> Result | None:
         """Do something with the file; whatever is wrong with it is told once, and done without."""
+        if is_sqlite_stuck():
+            self.problem = f"{self._path} is not used: this process was forked while SQLite was at work"
+            return None
         try:
-            return self._within(act)
+            with inside_sqlite():
+                return self._within(act)
         except sqlite3.OperationalError as error:
             self._tell(f"{self._path} cannot be used ({error}); memory is estimated, not learned")
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from omnimemory.errors import StoreError
+from omnimemory.forks import inside_sqlite
 from omnimemory.storage.bytes_disk import BytesCache
 from omnimemory.storage.cache_folder import FILE_ERRORS, Damage, cache_file, is_damage, open_cache, set_aside
-from omnimemory.storage.forked_sqlite import inside_sqlite, keep_for_ever, refuse_after_busy_fork, watch_forks
+from omnimemory.storage.forked_sqlite import keep_for_ever, refuse_after_busy_fork, watch_forks
 
 __all__ = ["CacheConnection"]
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omnimemory.errors import StoreError
-from omnimemory.storage.forked_sqlite import inside_sqlite, keep_for_ever, refuse_after_busy_fork, watch_forks
+from omnimemory.forks import inside_sqlite
+from omnimemory.storage.forked_sqlite import keep_for_ever, refuse_after_busy_fork, watch_forks
 
 __all__ = ["Connections", "waiting"]
 

@@ -15,13 +15,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 from omnimemory.errors import StoreError
+from omnimemory.forks import is_sqlite_stuck, was_busy_at_fork
 
-__all__ = ["Holder", "inside_sqlite", "keep_for_ever", "refuse_after_busy_fork", "watch_forks"]
+__all__ = ["Holder", "keep_for_ever", "refuse_after_busy_fork", "watch_forks"]
 
 
 class Holder(Protocol):
@@ -31,17 +30,6 @@ class Holder(Protocol):
         """Let go of the connections in a forked child: close them, or else never touch them again."""
 
 
-@contextmanager
-def inside_sqlite() -> Iterator[None]:
-    """Say that this thread may be inside SQLite until the block ends."""
-    _INSIDE.append(None)
-    try:
-        yield
-    finally:
-        if _INSIDE:  # empty in a child that was forked within the block
-            _INSIDE.pop()
-
-
 def watch_forks(holder: Holder) -> None:
     """Tell a holder of connections when it finds itself in a forked child."""
     _HOLDERS.add(holder)
@@ -49,7 +37,7 @@ def watch_forks(holder: Holder) -> None:
 
 def refuse_after_busy_fork() -> None:
     """Raise :class:`StoreError` where SQLite may wait for ever, because the parent was inside it at the fork."""
-    if _BUSY_FORKS:
+    if is_sqlite_stuck():
         raise StoreError(
             "This process was forked while a store or a cache was being used, so SQLite cannot be used safely here. "
             "Start processes with the 'spawn' method, or fork before they are used."
@@ -63,19 +51,13 @@ def keep_for_ever(connection: sqlite3.Connection) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
-# A fork happens to the process, not to an object: these belong to the process. Appending and popping are atomic.
-_INSIDE: list[None] = []
-_BUSY_FORKS: list[int] = []
+# A fork happens to the process, not to an object.
 _HOLDERS: weakref.WeakSet[Holder] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    busy = bool(_INSIDE)
-    _INSIDE.clear()
-    if busy:
-        _BUSY_FORKS.append(os.getpid())
     for holder in list(_HOLDERS):
-        holder.leave_to_parent(close=not busy)
+        holder.leave_to_parent(close=not was_busy_at_fork())
 
 
 os.register_at_fork(after_in_child=_after_fork)
