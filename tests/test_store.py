@@ -357,6 +357,17 @@ def test_a_process_that_is_killed_while_it_has_the_index_open_leaves_a_store_tha
         assert store.generations.active() == 1
 
 
+@pytest.mark.parametrize("gone", [1, 7, 16, 17])
+def test_the_place_of_what_is_gone_but_still_in_the_index_goes_to_the_next(tmp_path, gone):
+    with opened(tmp_path / "store", exact_rows=0) as store:
+        vectors = add_rows(store, 300)
+        assert store.warm() is None
+        nearest = store.nearest("documents", vectors[5], 40).rows
+        with store.catalog.transaction() as sql:  # sixteen more than asked for come from the index; then all are read
+            store.documents.delete(sql, nearest[:gone])
+        assert store.nearest("documents", vectors[5], 10).rows == nearest[gone : gone + 10]
+
+
 def test_an_index_that_fails_while_it_is_open_is_made_anew_and_answers_stay_right(tmp_path):
     with opened(tmp_path / "store", exact_rows=0) as store:
         vectors = add_rows(store, 300)

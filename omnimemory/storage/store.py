@@ -36,6 +36,7 @@ __all__ = ["Nearest", "Store", "StoreOptions", "open_store"]
 _TAIL_ROWS = 4096
 _EXTRA = 16
 _WRONG = 1e-3
+_TIED = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ class Store:
         tail = rows_above(self.catalog, table.collection, found.drained)
         if tail > _TAIL_ROWS:
             return self._answer_exactly(kind, query, k, f"{tail} vectors are not in the index yet")
-        scored = self._verified(kind, query, found)
+        scored = self._verified(kind, query, found, min(k, size))
         if len(scored) < min(k, size - tail):
             # Deleted items that the index still holds took the places, or HNSW did not reach enough.
             return self._answer_exactly(kind, query, k, f"the index gave only {len(scored)} living hits")
@@ -156,12 +157,23 @@ class Store:
         reason = f"index generation {found.generation}" + (f", {tail} newer vectors exactly" if tail else "")
         return Nearest(order, [scored[row] for row in order], "chroma", reason)
 
-    def _verified(self, kind: str, query: NDArray[np.float32], found: Found) -> dict[int, float]:
-        """Return the true cosines of what the index found and the catalog still has."""
-        table = self.tables[kind]
-        rows_by_id = table.rows_of(found.ids)
+    def _verified(self, kind: str, query: NDArray[np.float32], found: Found, k: int) -> dict[int, float]:
+        """Return the true cosines of the nearest that the index found and the catalog still has, at least k if it can.
+
+        Those beyond the k-th are read only when they may be as near, or when some before them are gone.
+        """
+        claims = found.claims
+        near = next((n for n in range(k, len(claims)) if claims[n] < claims[k - 1] - _TIED), len(claims))
+        scored = self._scored(kind, query, found, slice(near))
+        if len(scored) < k:
+            scored |= self._scored(kind, query, found, slice(near, None))
+        return scored
+
+    def _scored(self, kind: str, query: NDArray[np.float32], found: Found, part: slice) -> dict[int, float]:
+        table, ids = self.tables[kind], found.ids[part]
+        rows_by_id = table.rows_of(ids)
         scored = self.scores(kind, query, list(rows_by_id.values()))
-        for public, claim in zip(found.ids, found.claims, strict=True):
+        for public, claim in zip(ids, found.claims[part], strict=True):
             row = rows_by_id.get(public)
             if row in scored and abs(scored[row] - claim) > _WRONG and self._is_drained(table, row, found.drained):
                 raise IndexDamagedError("the index gave a wrong distance: it is damaged and will be rebuilt")
