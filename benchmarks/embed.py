@@ -272,7 +272,7 @@ def _some_documents(options: Options) -> Path:
         return folder
     folder.mkdir()
     files = sorted(path for path in options.docs.rglob("*") if path.is_file())
-    for path in files[:: max(1, len(files) // options.size(60, 3))]:
+    for path in files[:: max(1, len(files) // options.size(60, 3, options.texts and max(3, options.texts // 50)))]:
         shutil.copyfile(path, folder / f"{path.stem[:60]}-{len(list(folder.iterdir()))}{path.suffix}")
     return folder
 

@@ -38,6 +38,7 @@ _HOMES = {
     "omnimemory.config": ("Settings",),
     "omnimemory.embedders.base": ("Embedder", "cosine_similarity"),
     "omnimemory.memory": ("Memory",),
+    "omnimemory.reembedding.report": ("ReembedReport",),
     "omnimemory.transfer.reports": ("BackupReport", "ExportReport", "ImportReport"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     from omnimemory.records import Hit as Hit
     from omnimemory.records import Hits as Hits
     from omnimemory.records import IngestReport as IngestReport
+    from omnimemory.reembedding.report import ReembedReport as ReembedReport
     from omnimemory.transfer.reports import BackupReport as BackupReport
     from omnimemory.transfer.reports import ExportReport as ExportReport
     from omnimemory.transfer.reports import ImportReport as ImportReport

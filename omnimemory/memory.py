@@ -5,6 +5,7 @@ One verb is one method is one command: ``memory.search(...)`` is ``omnimemory se
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,14 +13,17 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from omnimemory.config import Settings, load_settings
 from omnimemory.embedders.base import Embedder, Vectors
+from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import ConfigError, StoreError
 from omnimemory.foresight import Foresight
+from omnimemory.moving import Moving
 from omnimemory.recording import Recording
 from omnimemory.records import Hits, IngestReport, Progress
 from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.search import KINDS, Query, search
 from omnimemory.storage.cache import EmbeddingCache
-from omnimemory.storage.store import Store, open_store
+from omnimemory.storage.opened_store import open_store
+from omnimemory.storage.store import Store
 from omnimemory.upkeep import Upkeep
 from omnimemory.wiring import embedding_service, redactor_of, store_options
 
@@ -31,7 +35,7 @@ __all__ = ["Memory"]
 ProgressCallback = Callable[[Progress], None]
 
 
-class Memory(Recording, Foresight, Upkeep):
+class Memory(Recording, Foresight, Moving, Upkeep):
     """A persistent semantic memory in one directory.
 
     ``path`` is the store's directory (made if it does not exist), ``model`` and ``dim`` the embedding
@@ -59,6 +63,8 @@ class Memory(Recording, Foresight, Upkeep):
         self.embeddings = embedding_service(self.settings, embedder)
         used = self.embeddings.embedder
         self._closed = False
+        self._swap = threading.Lock()
+        self._retired: list[EmbeddingService] = []
         try:
             self._opened = open_store(
                 self.settings.store.path,
@@ -154,7 +160,9 @@ class Memory(Recording, Foresight, Upkeep):
             weight=settings.weight,
             vector=vector,
         )
-        return search(self.store, self.embeddings, found, explain=explain)
+        with self._swap:  # a move to another model changes both at once
+            store, embeddings = self.store, self.embeddings
+        return search(store, embeddings, found, explain=explain)
 
     def _without_secrets(self, query: str) -> str:
         if not isinstance(query, str):
@@ -252,7 +260,8 @@ class Memory(Recording, Foresight, Upkeep):
         try:
             self._opened.close(wait=wait)
         finally:
-            self.embeddings.close()
+            for service in (*self._retired, self.embeddings):
+                service.close()
 
     def __enter__(self) -> Self:
         return self

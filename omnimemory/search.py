@@ -100,6 +100,8 @@ def search(store: Store, embeddings: EmbeddingService, query: Query, *, explain:
         return Hits()
     started = time.perf_counter()
     vector, degraded = _vector_of(embeddings, query)
+    if vector is not None:
+        degraded = store.why_outdated()
     embedded = time.perf_counter()
     found = [_find(store, kind, query, vector) for kind in query.kinds]
     hits = _hits(store, found, query, vector is not None)

@@ -136,6 +136,14 @@ def look(case: Case):
         return {"seconds": opened, "notes": [name for (name,) in notes]}
 
 
+def reembed(case: Case):
+    """Move to smaller vectors, and delete the old ones."""
+    with case.memory(**{"embedding.model": "auto"}) as memory:
+        report = memory.reembed("static", dim=64)
+        memory.reembed(confirm=True)
+        return report.pending
+
+
 def rebuild(case: Case):
     with case.memory(**{"index.enabled": True}) as memory:
         return memory.store.rebuild()
@@ -191,7 +199,7 @@ def inspect(case: Case):
 
 OPERATIONS = {
     operation.__name__: operation
-    for operation in (fill, ingest, search, index, drain, work, look, rebuild, forget, migrate, inspect)
+    for operation in (fill, ingest, search, index, drain, work, look, reembed, rebuild, forget, migrate, inspect)
 }
 """What can be asked for. An operation that writes must end in the same store however often it has failed before."""
 

@@ -10,6 +10,7 @@ BEGINS_WITH = {
     "drain": "full",
     "rebuild": "indexed",
     "forget": "indexed",
+    "reembed": "indexed",
     "migrate": "full",
 }
 """The operations of ``fault_child`` that write, and the store each begins with."""
@@ -26,6 +27,7 @@ CHAINS = {
     "rebuild": ("rebuild.fill", "rebuild.switch", "rebuild.remove"),
     "drain": ("drainer.start",),
     "forget": ("purge.cache", "purge.index", "purge.backup", "purge.catalog"),
+    "reembed": ("reembed.fill", "reembed.switch", "reembed.drop"),
     "migrate": ("migrate.copy", "migrate.upgrade", "migrate.backup", "migrate.switch", "migrate.done"),
 }
 """The points by the operation that reaches them, in such an order that each is reached after dying at the last."""
@@ -46,6 +48,7 @@ class Stage:
         self._undisturbed("index", "indexed")
         self._undisturbed("rebuild", "undisturbed")
         self._undisturbed("forget", "undisturbed")
+        self._undisturbed("reembed", "undisturbed")
         self._undisturbed("migrate", "undisturbed")
         self.wanted["drain"] = dump(folder / "full")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from omnimemory.storage.documents import NewChunk
-from omnimemory.storage.store import StoreOptions, open_store
+from omnimemory.storage.drain import StoreOptions
+from omnimemory.storage.opened_store import open_store
 from omnimemory.storage.vectors import insert_vectors
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,10 +13,10 @@ from store_cases import SPACE, add_rows, opened, wait_until
 
 from omnimemory.errors import ConfigError, SpaceMismatchError, StoreError
 from omnimemory.memory import Memory
-from omnimemory.storage.drain import DrainOptions
+from omnimemory.storage.drain import DrainOptions, StoreOptions
 from omnimemory.storage.drainer import Drainer
 from omnimemory.storage.lock import IndexLock
-from omnimemory.storage.store import StoreOptions, open_store
+from omnimemory.storage.opened_store import open_store
 
 ROOT = Path(__file__).resolve().parents[1]
 

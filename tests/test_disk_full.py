@@ -86,6 +86,21 @@ def command(place, *words):
     )
 
 
+def test_without_room_a_move_to_another_model_is_refused_before_it_begins(stage, disk):
+    place = copy_of(stage.folder / "full", disk / "place")
+    before, files = dump(place), sorted((place / "store").iterdir())
+    ballast = fill(disk, leave=4 * MIB)
+    refused = command(place, "reembed", "--dim", "64")
+    assert refused.returncode == 74
+    assert "no room for " in refused.stderr
+    assert NEEDED.search(refused.stderr), refused.stderr
+    assert command(place, "search", "lighthouse", "--mode", "vector").returncode == 0
+    assert dump(place) == before
+    assert sorted((place / "store").iterdir()) == files
+    ballast.unlink()
+    assert command(place, "reembed", "--dim", "64").returncode == 0
+
+
 def test_without_room_a_command_ends_with_74_and_says_how_much_is_needed_and_searches_go_on(stage, disk):
     place = copy_of(stage.folder / "indexed", disk / "place")
     before = dump(place)

@@ -205,7 +205,8 @@ OPEN = """
 import sys
 from pathlib import Path
 from omnimemory.storage import catalog
-from omnimemory.storage.store import StoreOptions, open_store
+from omnimemory.storage.drain import StoreOptions
+from omnimemory.storage.opened_store import open_store
 assert Path(catalog.__file__).is_relative_to(sys.argv[2]), catalog.__file__
 held = open_store(Path(sys.argv[1]), StoreOptions(index=False), fingerprint=sys.argv[3], model="random", dim=16)
 language = held.store.catalog.value("SELECT max(language) FROM chunks")

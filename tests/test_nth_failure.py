@@ -18,7 +18,7 @@ from store_cases import ROOT
 FIXES = ("free some space", "Check ", "look at the system's log", "tries again", "run it again", "restore a backup")
 KINDS = ("StoreFullError", "StoreError", "SourceError", "IndexDamagedError", "CatalogDamagedError")
 ACTIONS = ("enospc", "eio")
-SAMPLE = {"ingest": 3, "search": 2, "index": 1, "rebuild": 1, "forget": 2, "migrate": 3}
+SAMPLE = {"ingest": 3, "search": 2, "index": 1, "rebuild": 1, "forget": 2, "reembed": 3, "migrate": 3}
 
 
 def fail(stage, operation, number, action, forever):

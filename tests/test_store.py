@@ -28,9 +28,9 @@ from store_cases import (
 )
 
 from omnimemory.errors import ConfigError, SpaceMismatchError, StoreBusyError, StoreError
-from omnimemory.storage.drain import DrainOptions
+from omnimemory.storage.drain import DrainOptions, StoreOptions
 from omnimemory.storage.manifest import is_clean
-from omnimemory.storage.store import StoreOptions, open_store
+from omnimemory.storage.opened_store import open_store
 
 
 def digest(path):

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from omnimemory.care.findings import ERROR, NOTICE, WARNING, Finding
 from omnimemory.care.subject import Subject
 from omnimemory.errors import OmniMemoryError, SchemaError
-from omnimemory.storage.catalog import HEAD
+from omnimemory.storage.catalog import HEAD, Catalog
 from omnimemory.storage.consistency import ITEM_TABLES, missing_vectors, orphan_vectors, waiting_texts
 from omnimemory.storage.custody import LostLogError
+from omnimemory.storage.spaces import FORMER, NEXT, space
 from omnimemory.storage.tombstones import purges
 from omnimemory.storage.verification import content_problems, keyword_problems, structure_problems
 from omnimemory.wiring import embedding_service
@@ -112,6 +113,7 @@ def model(subject: Subject) -> Iterator[Finding]:
     if len(stored) > 1:
         message = f"The collections hold vectors of different models: {', '.join(sorted(stored.values()))}."
         yield Finding("model", ERROR, message, RESTORE)
+    yield from _other_spaces(catalog)
     if subject.store is not None or not stored:
         return  # an open store was compared when it was opened
     try:
@@ -122,6 +124,17 @@ def model(subject: Subject) -> Iterator[Finding]:
     if used.fingerprint not in stored:
         message = f"The vectors are of {', '.join(sorted(stored.values()))}; the settings name {used.name}."
         yield Finding("model", ERROR, message, "set embedding.model and embedding.dim to what it was made with")
+
+
+def _other_spaces(catalog: Catalog) -> Iterator[Finding]:
+    """Say that a move to another model was begun, or waits to be confirmed."""
+    for part, what, fix in (
+        (NEXT, "A move to {} was begun and not ended.", "the same `omnimemory reembed` again goes on"),
+        (FORMER, "The vectors of {} are kept until the move is confirmed.", "omnimemory reembed --confirm, or --undo"),
+    ):
+        models = {collection.model for collection in space(catalog, part).values()}
+        if models:
+            yield Finding("model", NOTICE, what.format(", ".join(models)), fix)
 
 
 def purging(subject: Subject) -> Iterator[Finding]:

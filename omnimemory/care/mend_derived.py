@@ -51,7 +51,7 @@ def mend_index(subject: Subject) -> list[Deed]:
         if complaint is None:
             return []
         generation = rebuild(subject.path, catalog, store_options(settings).drain)
-    rows = catalog.value("SELECT count(*) FROM vectors")
+    rows = Generations(catalog).rows()
     return [Deed("index", rows, f"rows brought into a new index, generation {generation}, without embedding anything")]
 
 

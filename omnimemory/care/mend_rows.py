@@ -100,7 +100,14 @@ class _Mending:
         self._tell("sources", rows, [row for row in lost if row not in again], kept=len(lost))
 
     def vectors(self, rows: Sequence[int]) -> None:
-        """Take vectors from the cache, or put a flipped bit right, or let them be embedded again."""
+        """Take vectors from the cache, or put a flipped bit right, or let them be embedded again.
+
+        Those of a space that is not searched are taken out: a move to another model makes them again.
+        """
+        with restoring.raw_transaction(self.catalog) as sql:
+            aside = mending.remove_unsearched(sql, rows)
+        if aside:
+            self.done.append(Deed("vectors", aside, "taken out of a space that is not searched"))
         for collection in self.catalog.collections():
             if collection.name not in ITEM_TABLES:
                 continue

@@ -36,6 +36,7 @@ COMMANDS = {
     "models": ("omnimemory.cli.models:models", "Show the embedding models, fetch, delete or calibrate one."),
     "export": ("omnimemory.cli.transfer:export", "Write everything remembered as JSON Lines."),
     "import": ("omnimemory.cli.transfer:import_", "Read an export into the memory."),
+    "reembed": ("omnimemory.cli.reembed:reembed", "Move the memory to another embedding model."),
     "backup": ("omnimemory.cli.transfer:backup", "Copy the memory while it is used."),
     "doctor": ("omnimemory.cli.care:doctor", "Say what is wrong with the memory, and what to do."),
     "repair": ("omnimemory.cli.care:repair", "Mend the memory without embedding anything again."),
@@ -45,7 +46,7 @@ COMMANDS = {
     "demo": ("omnimemory.cli.demo:demo", "Try it all on bundled samples."),
     "completion": ("omnimemory.cli.completion:completion", "Print the script that completes commands in your shell."),
 }
-_WRITING = ("ingest", "ingest-history", "add", "record", "import", "forget", "scrub", "demo")
+_WRITING = ("ingest", "ingest-history", "add", "record", "import", "forget", "scrub", "demo", "reembed")
 
 
 class LazyGroup(click.Group):

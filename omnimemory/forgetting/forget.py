@@ -87,7 +87,7 @@ def index_tick(store: Store, progress: ProgressCallback | None) -> Callable[[], 
     """Return what tells the progress of an index that is made anew."""
     if progress is None:
         return None
-    total = int(store.catalog.value("SELECT count(*) FROM vectors"))
+    total = store.generations.rows()
 
     def tell() -> None:
         progress(Progress("index", max(0, total - store.generations.waiting()), total))

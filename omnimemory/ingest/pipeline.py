@@ -22,7 +22,7 @@ from omnimemory.storage.items import ItemTable
 from omnimemory.storage.room import catalog_room, require_room
 from omnimemory.storage.store import Store
 from omnimemory.storage.tombstones import forgets
-from omnimemory.storage.vectors import insert_vectors
+from omnimemory.storage.vectors import insert_vectors, is_current, moved_message
 
 __all__ = [
     "Change",
@@ -30,6 +30,7 @@ __all__ = [
     "Tally",
     "embed_pending",
     "ignore_progress",
+    "masked",
     "rehearse",
     "run",
     "run_batch",
@@ -136,7 +137,7 @@ def run_batch(store: Store, embeddings: EmbeddingService, batch: Sequence[Change
     """Embed the texts of some changes and commit all of them at once."""
     texts = [text for change in batch for text in change.texts]
     _require_room(store, embeddings, texts)
-    found = _embed(embeddings, texts, tally, _masked(store, ((change.table, change.texts) for change in batch)))
+    found = _embed(embeddings, texts, tally, masked(store, ((change.table, change.texts) for change in batch)))
     try:
         _commit(store, batch, found, tally)
     except ForgottenMeanwhileError:
@@ -197,10 +198,13 @@ def embed_pending(store: Store, embeddings: EmbeddingService, tally: Tally) -> N
             rows = [row for row, _ in waiting]
             _require_room(store, embeddings, [text for _, text in waiting])
             texts = [text for _, text in waiting]
-            found = _embed(embeddings, texts, tally, _masked(store, [(table, texts)]))
+            found = _embed(embeddings, texts, tally, masked(store, [(table, texts)]))
             if found is None:
                 return
             with store.catalog.transaction() as sql:
+                if not is_current(sql, table.collection):
+                    _stop_embedding(store, tally)
+                    return
                 # Another process may have deleted some of them meanwhile: a vector must not outlive its item.
                 there = {row for row, _ in table.pending(PENDING_BATCH, last)}
                 table.settle(sql, rows)
@@ -225,7 +229,7 @@ def _batches(changes: Iterable[Change], size: int) -> Iterator[list[Change]]:
         yield batch
 
 
-def _masked(store: Store, parts: Iterable[tuple[ItemTable, Sequence[str]]]) -> dict[str, str]:
+def masked(store: Store, parts: Iterable[tuple[ItemTable, Sequence[str]]]) -> dict[str, str]:
     """Return the commands that the model is to see in another form: with what may be a secret masked."""
     redactor = Redactor()
     texts = (text for table, part in parts if table.collection.id == store.commands.collection.id for text in part)
@@ -250,6 +254,9 @@ def _commit(store: Store, batch: Sequence[Change], found: Embedded | None, tally
             raise ForgottenMeanwhileError(
                 "something was forgotten while this ran, so the rest of what had been read was not stored: run it again"
             )
+        if found is not None and not all(is_current(sql, change.table.collection) for change in batch):
+            _stop_embedding(store, tally)
+            found = None
         start = 0
         for change in batch:
             rows = change.write(sql, pending=found is None)
@@ -260,6 +267,12 @@ def _commit(store: Store, batch: Sequence[Change], found: Embedded | None, tally
             else:
                 tally.pending += len(rows)
             start += len(change.texts)
+
+
+def _stop_embedding(store: Store, tally: Tally) -> None:
+    """Say that vectors of this model are of no use any more; what is still read is stored without."""
+    tally.model_is_down = True
+    tally.degraded = moved_message(store.documents.collection)
 
 
 def _part(found: Embedded, start: int, stop: int) -> Embedded:

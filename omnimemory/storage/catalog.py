@@ -240,13 +240,13 @@ class Catalog:
 
     # -- collections and their spaces
 
-    def collections(self) -> list[Collection]:
-        """Return every collection, oldest first."""
+    def collections(self, *, every: bool = False) -> list[Collection]:
+        """Return the collections that are searched, oldest first; ``every`` one: also those of ``spaces.py``."""
         rows = self.rows(
             "SELECT c.id, c.name, s.dim, s.fingerprint, s.model FROM collections c "
             "JOIN spaces s ON s.id = c.space_id ORDER BY c.id"
         )
-        return [Collection(*row) for row in rows]
+        return [Collection(*row) for row in rows if every or ":" not in row[1]]
 
     def ensure_collection(self, name: str, *, fingerprint: str, model: str, dim: int) -> Collection:
         """Return the collection, made with this space if it does not exist yet; nothing is written if it does."""

@@ -17,7 +17,7 @@ from omnimemory.storage.catalog import Catalog, Collection
 from omnimemory.storage.checksums import event_checksum
 from omnimemory.storage.items import NEWEST, Item, Payload
 from omnimemory.storage.keyword import index_text, search_fts
-from omnimemory.storage.vectors import checked_vectors, delete_vectors
+from omnimemory.storage.vectors import checked_vectors, count_updates, delete_vectors
 
 __all__ = ["CommandTable", "command_id"]
 
@@ -122,7 +122,7 @@ class CommandTable:
             sql.executemany("DELETE FROM commands WHERE id = ?", ((row,) for row, _, _ in unused))
             forgotten += len(unused)
         if listed:  # their events have changed, and so has what can be filtered on
-            sql.execute("UPDATE collections SET updates = updates + 1 WHERE id = ?", (self.collection.id,))
+            count_updates(sql, self.collection)
         return forgotten
 
     # -- reading

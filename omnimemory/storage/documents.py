@@ -14,7 +14,7 @@ from omnimemory.storage.checksums import chunk_checksum
 from omnimemory.storage.items import NEWEST, Item, Payload, indexable
 from omnimemory.storage.keyword import index_text, search_fts
 from omnimemory.storage.sources import remember
-from omnimemory.storage.vectors import checked_vectors, delete_vectors, note_updates
+from omnimemory.storage.vectors import checked_vectors, count_updates, delete_vectors, note_updates
 
 __all__ = ["DocumentTable", "NewChunk", "StoredChunk"]
 
@@ -128,7 +128,7 @@ class DocumentTable:
         for old, new in renamed:
             self._place(sql, old.row, new, named=True)
         if renamed:
-            sql.execute("UPDATE collections SET updates = updates + 1 WHERE id = ?", (self.collection.id,))
+            count_updates(sql, self.collection)
             note_updates(sql, self.collection, (old.id for old, _ in renamed))
         return len(moved) + len(renamed)
 

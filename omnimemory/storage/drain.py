@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from omnimemory.errors import IndexDamagedError
 from omnimemory.faults import reach
 from omnimemory.storage.catalog import Catalog
 from omnimemory.storage.commands import CommandTable
@@ -71,7 +72,11 @@ def drain(
     taken = {} if taken is None else taken
     generations = Generations(catalog)
     written = 0
-    for table in item_tables(catalog):
+    tables = item_tables(catalog)
+    # In this order: who gives a generation up may have moved the store to another model in the same transaction.
+    if not generations.knows(generation):
+        raise IndexDamagedError("The index was given up while it was open; it is made anew.")
+    for table in tables:
         last_change, last_row = generations.ends(generation, table.collection)
         written += _apply_changes(generations, table, index, generation, last_change)
         row = marked = generations.drained(generation, table.collection)

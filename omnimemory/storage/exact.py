@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from omnimemory.errors import SpaceMismatchError
 from omnimemory.storage.catalog import Catalog, Collection
-from omnimemory.storage.vectors import cosines, read_vectors
+from omnimemory.storage.vectors import cosines, moved_message, read_vectors
 from omnimemory.storage.where import Column, Mask, column_of, match
 
 __all__ = ["ExactIndex", "Snapshot", "best"]
@@ -146,7 +147,9 @@ class ExactIndex:
         return column_of((by_row.get(int(row), (None, None)) for row in now.rows), json.loads)
 
     def _refresh(self) -> Snapshot:
-        deletes = int(self._catalog.value("SELECT deletes FROM collections WHERE id = ?", (self._collection.id,)))
+        deletes = self._catalog.value("SELECT deletes FROM collections WHERE id = ?", (self._collection.id,))
+        if deletes is None:
+            raise SpaceMismatchError(moved_message(self._collection))
         newest = self._catalog.value("SELECT max(row) FROM vectors WHERE collection_id = ?", (self._collection.id,))
         if deletes != self._deletes:
             self._drop_deleted()

@@ -9,6 +9,8 @@ from omnimemory.storage.catalog import Catalog, Collection
 
 __all__ = ["Generations"]
 
+_SEARCHED = "SELECT id FROM collections WHERE name NOT LIKE '%:%'"
+
 
 class Generations:
     """The catalog's book-keeping about the index.
@@ -28,6 +30,10 @@ class Generations:
         """Return the active generation, or ``None`` if no index was made yet."""
         found = self._catalog.value("SELECT id FROM generations WHERE state = 'active'")
         return None if found is None else int(found)
+
+    def knows(self, generation: int) -> bool:
+        """Return whether a generation is one that is filled or in use, not given up."""
+        return bool(self._catalog.value("SELECT 1 FROM generations WHERE id = ?", (generation,)))
 
     def begin_empty(self) -> int:
         """Register a generation that is active from the start and has taken nothing yet."""
@@ -102,15 +108,19 @@ class Generations:
                 (generation, collection.id, tombstones),
             )
 
+    def rows(self) -> int:
+        """Return how many rows a whole index holds."""
+        return int(self._catalog.value(f"SELECT count(*) FROM vectors WHERE collection_id IN ({_SEARCHED})"))
+
     def waiting(self) -> int:
         """Return how many rows and changes the active generation has still to take."""
         active = self.active()
         if active is None:
-            return int(self._catalog.value("SELECT count(*) FROM vectors"))
+            return self.rows()
         rows = self._catalog.value(
             "SELECT coalesce(sum((SELECT count(*) FROM vectors v WHERE v.collection_id = c.id AND v.row > "
             "coalesce((SELECT d.row FROM drained d WHERE d.generation_id = ? AND d.collection_id = c.id), 0))), 0) "
-            "FROM collections c",
+            "FROM collections c WHERE c.name NOT LIKE '%:%'",
             (active,),
         )
         changes = self._catalog.value("SELECT count(*) FROM index_changes WHERE generation_id = ?", (active,))

@@ -26,6 +26,7 @@ __all__ = [
     "fill_vectors",
     "forget_index",
     "prune_dangling",
+    "remove_unsearched",
     "reset_sources",
     "restore_vectors",
 ]
@@ -66,6 +67,16 @@ def _without_flip(dim: int, item: Any, blob: Any, check: Any) -> NDArray[np.floa
     if not isinstance(item, int) or type(blob) is not bytes or len(blob) != 4 * dim or not isinstance(check, int):
         return None
     return mended_vector(item, np.frombuffer(blob, dtype="<f4"), check)
+
+
+def remove_unsearched(sql: sqlite3.Connection, rows: Sequence[int]) -> int:
+    """Remove those of these vectors that belong to a space beside the one that is searched; return how many."""
+    aside = "SELECT id FROM collections WHERE name LIKE '%:%'"
+    removed = 0
+    for part in _parts(rows):
+        query = f"DELETE FROM vectors WHERE row IN ({_marks(part)}) AND collection_id IN ({aside})"
+        removed += sql.execute(query, tuple(part)).rowcount
+    return removed
 
 
 def fill_vectors(sql: sqlite3.Connection, collection: Collection, items: Sequence[int], cached: Cached) -> int:

@@ -71,7 +71,7 @@ def _bytes_of_all(catalog: Catalog, options: DrainOptions) -> int:
     texts = f"SELECT {lengths.format('chunks')} + {lengths.format('commands')}"
     vectors = catalog.rows(
         "SELECT s.dim, (SELECT count(*) FROM vectors v WHERE v.collection_id = c.id) "
-        "FROM collections c JOIN spaces s ON s.id = c.space_id"
+        "FROM collections c JOIN spaces s ON s.id = c.space_id WHERE c.name NOT LIKE '%:%'"
     )
     return sum(index_room(count, dim, 0) for dim, count in vectors) + index_room(
         0, 0, catalog.value(texts) if options.documents else 0

@@ -1,7 +1,7 @@
 """Which model a store was made with, read before the store is opened, because opening it needs that model's name.
 
-Nothing is written. Most stores show it in the main file, which is read as it is; one that is new or in use may have it
-in the write-ahead log only, which SQLite then reads.
+Nothing is written. Most stores show it in the main file, which is read as it is. Where there is a write-ahead log,
+SQLite reads it as well: a new store may have its space there only, and one that was moved to another model the new one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 __all__ = ["RecordedSpace", "recorded_space"]
 
 _QUERY = (
-    "SELECT s.model, s.dim, s.fingerprint FROM collections c JOIN spaces s ON s.id = c.space_id ORDER BY c.id LIMIT 1"
+    "SELECT s.model, s.dim, s.fingerprint FROM collections c JOIN spaces s ON s.id = c.space_id "
+    "WHERE c.name NOT LIKE '%:%' ORDER BY c.id LIMIT 1"
 )
 
 
@@ -36,7 +37,17 @@ def recorded_space(store: Path) -> RecordedSpace | None:
         address = path.absolute().as_uri()
     except (OSError, ValueError):
         return None
-    return _read(f"{address}?mode=ro&immutable=1") or _read(f"{address}?mode=ro")
+    as_it_is = f"{address}?mode=ro&immutable=1"
+    if _has_log(path):
+        return _read(f"{address}?mode=ro") or _read(as_it_is)
+    return _read(as_it_is)
+
+
+def _has_log(path: Path) -> bool:
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _read(address: str) -> RecordedSpace | None:

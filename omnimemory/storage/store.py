@@ -8,8 +8,6 @@ Who has the index open, and when, is the matter of ``index_session.py``.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnimemory.errors import ConfigError, IndexDamagedError, SpaceMismatchError, StoreError, StoreFullError
+from omnimemory.errors import IndexDamagedError, SpaceMismatchError, StoreFullError
 from omnimemory.storage.catalog import Collection
 from omnimemory.storage.commands import CommandTable
 from omnimemory.storage.documents import DocumentTable
@@ -28,13 +26,14 @@ from omnimemory.storage.generations import Generations
 from omnimemory.storage.index_session import IndexSession
 from omnimemory.storage.items import Found, ItemTable
 from omnimemory.storage.store_folder import bytes_under, open_catalog
-from omnimemory.storage.vectors import cosines, read_vectors, rows_above, vectors_of
+from omnimemory.storage.vectors import cosines, moved_message, read_vectors, rows_above, vectors_of
 from omnimemory.storage.where import check_where, match_records
 
-__all__ = ["Nearest", "Store", "StoreOptions", "open_store"]
+__all__ = ["Nearest", "Store", "StoreOptions", "check_space"]
 
 _TAIL_ROWS = 4096
 _EXTRA = 16
+_LEFT_BEHIND = (-2, 0)
 _WRONG = 1e-3
 _TIED = 1e-5
 
@@ -50,7 +49,7 @@ class Nearest:
 
 
 class Store:
-    """An open store directory. Use :func:`open_store`: one object a directory and process.
+    """An open store directory. Use ``open_store`` of ``opened_store.py``: one object a directory and process.
 
     Safe for several threads; not across ``fork``.
     """
@@ -74,8 +73,14 @@ class Store:
 
     def _collection(self, name: str, fingerprint: str, model: str, dim: int) -> Collection:
         found = self.catalog.ensure_collection(name, fingerprint=fingerprint, model=model, dim=dim)
-        _check_space(self.path, found, model, fingerprint)
+        check_space(self.path, found, model, fingerprint)
         return replace(found, model=model, dim=dim)  # which is what an equal fingerprint says
+
+    def why_outdated(self) -> str | None:
+        """Return why new items cannot be found by their meaning, if the store was moved since it was opened here."""
+        ours = self.documents.collection
+        name = self.catalog.value("SELECT name FROM collections WHERE id = ?", (ours.id,))
+        return None if name == ours.name else moved_message(ours)
 
     # -- reading
 
@@ -88,6 +93,8 @@ class Store:
             rows, scores = self._exact[kind].search(query, k, mask, snapshot)
             return Nearest(rows, scores, "exact", f"filtered: {int(mask.sum())} of {len(snapshot)} match")
         size = self._size(kind)
+        if self._sizes[kind][0] == _LEFT_BEHIND:
+            return self._answer_exactly(kind, query, k, "the store was moved to another model")
         if size <= self.options.exact_rows:
             return self._answer_exactly(kind, query, k, f"{size} vectors, exact up to {self.options.exact_rows}")
         why_not = self._session.why_closed(query)
@@ -130,11 +137,15 @@ class Store:
 
     def _size(self, kind: str) -> int:
         collection = self.tables[kind].collection
-        deletes, newest = self.catalog.rows(
-            "SELECT deletes, (SELECT max(row) FROM vectors WHERE collection_id = c.id) FROM collections c WHERE id = ?",
+        rows = self.catalog.rows(
+            "SELECT name, deletes, (SELECT max(row) FROM vectors WHERE collection_id = c.id) FROM collections c "
+            "WHERE id = ?",
             (collection.id,),
-        )[0]
-        version = (deletes, newest or 0)
+        )
+        if not rows:
+            raise SpaceMismatchError(moved_message(collection))
+        name, deletes, newest = rows[0]
+        version = (deletes, newest or 0) if name == kind else _LEFT_BEHIND
         if self._sizes.get(kind, ((-1, -1), 0))[0] != version:
             self._sizes[kind] = (version, rows_above(self.catalog, collection, 0))
         return self._sizes[kind][1]
@@ -248,6 +259,10 @@ class Store:
             "bytes": bytes_under(self.path),
         }
 
+    def let_go_of_index(self) -> None:
+        """Close the index for good, and leave it to others; searches are exact from now on."""
+        self._session.close(wait=False)
+
     def close(self, *, wait: bool = True) -> None:
         """Finish draining, close the index and the catalog; without ``wait`` draining is left to a child process."""
         try:
@@ -256,63 +271,11 @@ class Store:
             self.catalog.close()
 
 
-def _check_space(path: Path, stored: Collection, model: str, fingerprint: str) -> None:
+def check_space(path: Path, stored: Collection, model: str, fingerprint: str) -> None:
+    """Raise :class:`SpaceMismatchError` if the vectors of a store are not of this model."""
     if stored.fingerprint != fingerprint:
         raise SpaceMismatchError(
             f"{path} holds vectors of {stored.model}, not of {model}: distances between the two mean nothing. "
-            f"Open it with the model it was made with, or choose another store with --store."
+            "Open it with the model it was made with (embedding.model = auto does), choose another store with --store, "
+            f"or move it: omnimemory reembed --model {model}"
         )
-
-
-def _check_options(path: Path, ours: StoreOptions, asked: StoreOptions) -> None:
-    if ours != asked:
-        raise ConfigError(
-            f"{path} is open in this process already, with other settings (index or search.exact_rows), and one store "
-            f"has one index: close the other Memory first, or open both with the same settings. {ours} is not {asked}."
-        )
-
-
-_OPEN: dict[tuple[int, Path], tuple[Store, int]] = {}
-_OPEN_LOCK = threading.Lock()
-os.register_at_fork(before=_OPEN_LOCK.acquire, after_in_parent=_OPEN_LOCK.release, after_in_child=_OPEN_LOCK.release)
-
-
-class open_store:  # noqa: N801 - used like the function it stands for
-    """Open a store, shared with everybody in this process who opened the same directory.
-
-    ``.store`` is the :class:`Store`; ``.close()`` closes it when the last one lets go.
-    """
-
-    def __init__(self, path: Path, options: StoreOptions, *, fingerprint: str, model: str, dim: int) -> None:
-        self._path = Path(os.path.realpath(path.expanduser()))  # resolve() raises for a loop of links
-        self._key = (os.getpid(), self._path)  # a forked child must not be handed its parent's store
-        self._done = False
-        with _OPEN_LOCK:
-            found, users = _OPEN.get(self._key, (None, 0))
-            if found is None:
-                found = Store(self._path, options, fingerprint=fingerprint, model=model, dim=dim)
-            else:
-                _check_space(self._path, found.documents.collection, model, fingerprint)
-                _check_options(self._path, found.options, options)
-            _OPEN[self._key] = (found, users + 1)
-        self._store = found
-
-    @property
-    def store(self) -> Store:
-        """The shared store. Raises :class:`StoreError` in a forked child, whose locks may never be free."""
-        if self._key[0] != os.getpid():
-            raise StoreError("A store cannot be used after fork: open it in the child process instead.")
-        return self._store
-
-    def close(self, *, wait: bool = True) -> None:
-        """Let go of the store (see :meth:`Store.close`); calling it again does nothing."""
-        with _OPEN_LOCK:
-            if self._done:
-                return
-            self._done = True
-            store, users = _OPEN[self._key]
-            if users > 1:
-                _OPEN[self._key] = (store, users - 1)
-                return
-            del _OPEN[self._key]
-        store.close(wait=wait)

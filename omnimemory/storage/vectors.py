@@ -13,15 +13,18 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from omnimemory.errors import CatalogDamagedError, InvalidVectorError
+from omnimemory.errors import CatalogDamagedError, InvalidVectorError, SpaceMismatchError
 from omnimemory.storage.catalog import Catalog, Collection
 from omnimemory.storage.checksums import vector_checksums
 
 __all__ = [
     "checked_vectors",
     "cosines",
+    "count_updates",
     "delete_vectors",
     "insert_vectors",
+    "is_current",
+    "moved_message",
     "note_updates",
     "read_vectors",
     "rows_above",
@@ -38,7 +41,8 @@ def insert_vectors(
 ) -> None:
     """Store one vector for each item; ``vectors`` is (n, dim). An item that has one already keeps it.
 
-    Raises :class:`InvalidVectorError` for another shape or numbers that are not finite.
+    Raises :class:`InvalidVectorError` for another shape or numbers that are not finite, and
+    :class:`SpaceMismatchError` when the store was moved to another model since it was opened.
     """
     rows = np.ascontiguousarray(vectors, dtype=np.float32)
     if not len(rows):
@@ -48,11 +52,34 @@ def insert_vectors(
             f"The collection {collection.name!r} takes finite vectors of {collection.dim} dimensions, "
             f"got an array of shape {rows.shape}."
         )
+    if not is_current(sql, collection):
+        raise SpaceMismatchError(moved_message(collection))
     owners = list(items)
     checksums = vector_checksums(owners, rows).tolist()
     sql.executemany(
         "INSERT OR IGNORE INTO vectors (collection_id, item, vector, checksum) VALUES (?, ?, ?, ?)",
         ((collection.id, item, row.data, check) for item, row, check in zip(owners, rows, checksums, strict=True)),
+    )
+
+
+def is_current(sql: sqlite3.Connection, collection: Collection) -> bool:
+    """Return whether a collection still is what it was when it was looked up: a store may have been moved since."""
+    found = sql.execute(
+        "SELECT c.name, s.fingerprint FROM collections c JOIN spaces s ON s.id = c.space_id WHERE c.id = ?",
+        (collection.id,),
+    ).fetchone()
+    return found is not None and found == (collection.name, collection.fingerprint)
+
+
+def _kind(collection: Collection) -> str:
+    return collection.name.partition(":")[0]
+
+
+def moved_message(collection: Collection) -> str:
+    """Say that a store was moved to another model while it was open here."""
+    return (
+        f"The store was moved from {collection.model} to another model since it was opened here: open it again. "
+        "Until then what is new is found by keywords only, and waits for its vectors."
     )
 
 
@@ -113,14 +140,27 @@ def _are(some: Sequence[int]) -> str:
 
 
 def delete_vectors(sql: sqlite3.Connection, collection: Collection, items: Sequence[tuple[int, str]]) -> None:
-    """Remove the vectors of ``items`` ((row id, public id) pairs) and note it for the index."""
-    before = sql.total_changes
-    sql.executemany(
-        "DELETE FROM vectors WHERE collection_id = ? AND item = ?", ((collection.id, item) for item, _ in items)
-    )
-    removed = sql.total_changes - before
-    sql.execute("UPDATE collections SET deletes = deletes + ? WHERE id = ?", (removed, collection.id))
+    """Remove the vectors of ``items`` ((row id, public id) pairs), in every space, and note it for the index."""
+    for owner in _of_kind(sql, collection):
+        before = sql.total_changes
+        sql.executemany(
+            "DELETE FROM vectors WHERE collection_id = ? AND item = ?", ((owner, item) for item, _ in items)
+        )
+        removed = sql.total_changes - before
+        sql.execute("UPDATE collections SET deletes = deletes + ? WHERE id = ?", (removed, owner))
     _note(sql, collection, (public for _, public in items), "delete")
+
+
+def _of_kind(sql: sqlite3.Connection, collection: Collection) -> list[int]:
+    rows = sql.execute("SELECT id, name FROM collections").fetchall()
+    return [owner for owner, name in rows if name.partition(":")[0] == _kind(collection)]
+
+
+def count_updates(sql: sqlite3.Connection, collection: Collection) -> None:
+    """Count that metadata of a kind has changed, in every space, so that readers read it again."""
+    sql.executemany(
+        "UPDATE collections SET updates = updates + 1 WHERE id = ?", ((owner,) for owner in _of_kind(sql, collection))
+    )
 
 
 def note_updates(sql: sqlite3.Connection, collection: Collection, ids: Iterable[str]) -> None:
@@ -130,11 +170,12 @@ def note_updates(sql: sqlite3.Connection, collection: Collection, ids: Iterable[
 
 def _note(sql: sqlite3.Connection, collection: Collection, ids: Iterable[str], operation: str) -> None:
     generations = [row[0] for row in sql.execute("SELECT id FROM generations")]
-    if not generations:
+    searched = sql.execute("SELECT id FROM collections WHERE name = ?", (_kind(collection),)).fetchone()
+    if not generations or searched is None:
         return
     sql.executemany(
         "INSERT INTO index_changes (generation_id, collection_id, item_id, operation) VALUES (?, ?, ?, ?)",
-        ((generation, collection.id, public, operation) for public in ids for generation in generations),
+        ((generation, searched[0], public, operation) for public in ids for generation in generations),
     )
 
 

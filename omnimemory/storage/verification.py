@@ -98,7 +98,7 @@ def content_problems(catalog: Catalog) -> Iterator[Problem]:
 
 
 def _wrong_vectors(catalog: Catalog) -> Iterator[int]:
-    dims = {collection.id: collection.dim for collection in catalog.collections()}
+    dims = {collection.id: collection.dim for collection in catalog.collections(every=True)}
     query = "SELECT row, collection_id, item, vector, checksum FROM vectors NOT INDEXED ORDER BY row"
     for block in catalog.blocks(query, (), _BLOCK):
         owned: dict[int, list[tuple[int, int, bytes, int | None]]] = defaultdict(list)
