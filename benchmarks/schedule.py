@@ -95,8 +95,13 @@ def _looking(embedder: Any) -> dict[str, Callable[[], object]]:
     for number in range(64):
         learned.observe(costs._key, batch.shape, 0, 4_000_000 + number, 0, solo=True)  # noqa: SLF001 - its own key
 
+    from omnimemory.scheduler.scheduler import Scheduler
+
+    with Scheduler().lease(costs.request(batch, stored=True)) as lease:
+        pass
+
     def look() -> None:
-        with costs.observed(batch, "document"):
+        with costs.observed(batch, "document", lease):
             pass
 
     return {"measuring a batch": look, "predicting a batch": lambda: costs.request(batch, stored=True)}

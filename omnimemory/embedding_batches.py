@@ -14,7 +14,7 @@ from omnimemory.embedders.base import Embedder, Role, UnembeddableTextError, Vec
 from omnimemory.embedding_costs import BatchCosts, Costs
 from omnimemory.errors import EmbedderError, MemoryBudgetError
 from omnimemory.scheduler.out_of_memory import RanOutError, is_out_of_memory
-from omnimemory.scheduler.scheduler import Scheduler
+from omnimemory.scheduler.scheduler import Lease, Scheduler
 from omnimemory.storage.cache import EmbeddingCache
 
 __all__ = ["Ask", "Batches", "Embedded"]
@@ -108,7 +108,7 @@ class Batches:
                         batch = batch[:fitting]
                         costs = self.costs.of([texts[i] for i in batch])
                     costs = replace(costs, spare=lease.decision.room - lease.decision.need)
-                    self._embed_some(texts, batch, costs, role, vectors, unembeddable, shown)
+                    self._embed_some(texts, batch, costs, role, vectors, unembeddable, shown, lease)
             except MemoryBudgetError as error:
                 if len(batch) == 1:
                     return set(order[position:]), error
@@ -128,10 +128,11 @@ class Batches:
         vectors: Vectors,
         unembeddable: dict[int, str],
         shown: Mapping[str, str],
+        lease: Lease,
     ) -> None:
         while batch:
             try:
-                made = self._asked([shown.get(texts[i], texts[i]) for i in batch], costs, role)
+                made = self._asked([shown.get(texts[i], texts[i]) for i in batch], costs, role, lease)
             except UnembeddableTextError as error:
                 # Leave out exactly the texts it names; the others keep their chance, or what was made of them.
                 for index in error.indexes:
@@ -152,10 +153,10 @@ class Batches:
         if self.cache is not None and batch:
             self.cache.put_many(self.embedder.fingerprint, role, dim, [texts[i] for i in batch], made)
 
-    def _asked(self, texts: list[str], costs: BatchCosts, role: Role) -> Vectors:
+    def _asked(self, texts: list[str], costs: BatchCosts, role: Role, lease: Lease) -> Vectors:
         """Ask the model, and measure it. Memory that runs out is a ``MemoryBudgetError``, as if it had been refused."""
         try:
-            with self.costs.observed(costs, role) as made:
+            with self.costs.observed(costs, role, lease) as made:
                 made.append(self.ask(texts, role))
             return made[0]
         except Exception as error:

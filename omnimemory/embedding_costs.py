@@ -12,6 +12,7 @@ from omnimemory.errors import EmbedderError
 from omnimemory.scheduler.footprint import Request, index_bytes
 from omnimemory.scheduler.learned import Key, Learned, Shape, machine_name
 from omnimemory.scheduler.observation import Observer
+from omnimemory.scheduler.scheduler import Lease
 
 __all__ = ["BatchCosts", "Costs", "learned_key", "use_budget"]
 
@@ -97,8 +98,8 @@ class Costs:
             self._observer.learned.out_of_memory(self._key, costs.shape)
 
     @contextmanager
-    def observed(self, costs: BatchCosts, role: Role) -> Iterator[list[Vectors]]:
-        """Measure what runs inside; the vectors that were made are put into the list.
+    def observed(self, costs: BatchCosts, role: Role, lease: Lease) -> Iterator[list[Vectors]]:
+        """Measure what runs inside under a lease, which is told; the vectors that were made are put into the list.
 
         Questions are not measured: they are one text each, and their first answer should not wait for it.
         """
@@ -111,6 +112,7 @@ class Costs:
         with self._observer.window(self._key, costs.shape, costs.spare, loading=loading, ready=ready) as window:
             yield made
             window.result = sum(vectors.nbytes for vectors in made)
+        lease.observed, lease.predicted = window.observed, window.predicted
 
     def status(self) -> dict[str, Any]:
         """Return what was learned of the model on this machine, as JSON-ready data; ``None`` for what is not known."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omnimemory.config import Settings
 from omnimemory.scheduler.admissions import Rules
+from omnimemory.scheduler.journal import Journal
 from omnimemory.scheduler.ledger import Ledger
 from omnimemory.scheduler.profiles import PROFILES
 from omnimemory.scheduler.scheduler import Scheduler
@@ -22,4 +23,5 @@ def scheduler_of(settings: Settings) -> Scheduler:
         allow=schedule.allow,
         deny=schedule.deny,
     )
-    return Scheduler(rules, ledger=Ledger(schedule.folder), patience=schedule.wait)
+    journal = Journal(schedule.folder, limit=schedule.log_bytes) if schedule.log_bytes else None
+    return Scheduler(rules, ledger=Ledger(schedule.folder), journal=journal, patience=schedule.wait)

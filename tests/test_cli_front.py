@@ -103,7 +103,7 @@ SCRIPTS = {"", "completion", "hook"}  # these print no results
 def test_every_command_that_prints_results_knows_json(name):
     command = every_command()[name]
     options = {option for parameter in command.params for option in parameter.opts}
-    assert "--json" in options or name in {"cache", "eval", "models"}  # there each of their own commands has it
+    assert "--json" in options or name in {"cache", "eval", "models", "schedule"}  # each of theirs has it
 
 
 def test_every_option_is_explained():

@@ -81,6 +81,7 @@ ROUTES = {
     "schedule.profile": ('"max_use"', "max_use", "max_use", "max_use"),
     "schedule.wait": ("2.5", "2.5", 2.5, 2.5),
     "schedule.folder": ('"/tmp/leases"', "/tmp/leases", "/tmp/leases", Path("/tmp/leases")),
+    "schedule.log_bytes": ('"1MiB"', "1MiB", 2**20, 2**20),
     "schedule.max_model_bytes": ('"2GiB"', "2GiB", 2**31, 2**31),
     "schedule.allow": ('["static:*"]', "static:*", ["static:*"], ("static:*",)),
     "schedule.deny": ('["onnx:*"]', "onnx:*", ("onnx:*",), ("onnx:*",)),

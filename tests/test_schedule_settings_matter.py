@@ -72,6 +72,18 @@ def test_promises_are_kept_in_the_folder(settings, tmp_path):
         assert any((tmp_path / "promises").glob("leases-*"))
 
 
+@matters("schedule.log_bytes")
+def test_so_many_bytes_of_decisions_are_kept(settings, tmp_path):
+    for size, kept in (("0", False), ("64KiB", True)):
+        folder = tmp_path / f"of{size}"
+        with Memory(settings=with_values(settings, folder=folder, log_bytes=size)) as memory:
+            for number in range(150):
+                memory.embeddings.embed_text(f"text {number}", use_cache=False)
+        files = list(folder.glob("decisions*"))
+        assert bool(files) == kept
+        assert sum(file.stat().st_size for file in files) < 70_000
+
+
 @matters("schedule.max_model_bytes")
 def test_a_model_that_needs_more_is_not_used(settings):
     with (

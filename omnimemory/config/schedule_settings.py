@@ -19,8 +19,9 @@ class ScheduleSettings:
     )
     wait: float = key(10.0, "float", "most seconds a batch waits for memory", low=0, high=3600)
     folder: Path = key(  # noqa: RUF009 - returns a dataclass field
-        lambda: user_folder("state") / "schedule", "path", "folder of what running processes were promised"
+        lambda: user_folder("state") / "schedule", "path", "folder of what processes were promised, and of decisions"
     )
+    log_bytes: int = key(4 << 20, "size", "bytes of decisions kept in that folder, 0 keeps none", low=0)
     max_model_bytes: int | None = key(None, "size", "most bytes a model may need", low=1, optional=True)
     allow: tuple[str, ...] = key((), "list", "patterns: only these models may be used, none is all")
     deny: tuple[str, ...] = key((), "list", "patterns: these models may not be used")

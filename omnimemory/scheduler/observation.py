@@ -30,14 +30,19 @@ _NOISE = 256 << 10
 _ALIKE = 0.9
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # equal windows are not the same one
 class Window:
-    """One batch while it is observed. ``result`` is the bytes of its vectors, which are no longer the engine's."""
+    """One batch while it is observed. ``result`` is the bytes of its vectors, which are no longer the engine's.
+
+    Afterwards ``observed`` is the bytes it was seen to need and ``predicted`` what was expected; 0 if it told nothing.
+    """
 
     shape: Shape
     loading: Shape | None
     solo: bool
     result: int = 0
+    observed: int = 0
+    predicted: int = 0
 
 
 class Observer:
@@ -125,5 +130,8 @@ class Observer:
                 self._kept = min(need, max(0, kept + after - before - window.result))
             largest = window.shape.prior >= _ALIKE * self._largest
             self._largest = max(self._largest, window.shape.prior)
-        if (raised or (sure and largest)) and (sure or need > self.learned.predict(key, window.shape)):
-            self.learned.observe(key, window.shape, 0, need, 0, solo=window.solo)
+        if raised or (sure and largest):
+            predicted = self.learned.predict(key, window.shape)
+            if sure or need > predicted:
+                window.observed, window.predicted = need, predicted
+                self.learned.observe(key, window.shape, 0, need, 0, solo=window.solo)

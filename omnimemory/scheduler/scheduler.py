@@ -21,22 +21,30 @@ from typing import Any
 from omnimemory.errors import ConfigError
 from omnimemory.scheduler.admissions import Admissions, Rules, Ticket
 from omnimemory.scheduler.footprint import Request
+from omnimemory.scheduler.journal import Journal
 from omnimemory.scheduler.ledger import Ledger
+from omnimemory.scheduler.out_of_memory import RanOutError
 from omnimemory.scheduler.policy import BatchRefusedError, Decision
 from omnimemory.scheduler.probe import Available, Probe
+from omnimemory.scheduler.traces import End, Trace
 
 __all__ = ["Lease", "Scheduler"]
 
 _LOOK_AGAIN = 0.02  # other processes cannot wake this one
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lease:
-    """The right to run ``items`` texts in ``reserved`` bytes until the ``with`` block ends."""
+    """The right to run ``items`` texts in ``reserved`` bytes until the ``with`` block ends.
+
+    Who measures the batch sets ``observed`` to the bytes it was seen to need and ``predicted`` to what was expected.
+    """
 
     items: int
     reserved: int
     decision: Decision
+    observed: int = 0
+    predicted: int = 0
 
 
 class Scheduler:
@@ -44,8 +52,8 @@ class Scheduler:
 
     ``rules`` are what may be used; ``reserve`` (bytes kept free for everything else) and ``max_bytes`` (the most this
     process may use at all) can be given alone. ``ledger`` is where processes tell each other what they were promised
-    (``None``: they do not). A request that does not fit waits up to ``patience`` seconds. ``keep`` decisions are
-    remembered.
+    (``None``: they do not). A request that does not fit waits up to ``patience`` seconds. ``keep`` requests are
+    remembered, and all are written to the ``journal`` (``None``: to no file).
     """
 
     def __init__(
@@ -56,6 +64,7 @@ class Scheduler:
         max_bytes: int | None = None,
         probe: Callable[[], Available] | None = None,
         ledger: Ledger | None = None,
+        journal: Journal | None = None,
         patience: float = 0.0,
         keep: int = 200,
     ) -> None:
@@ -66,6 +75,7 @@ class Scheduler:
         self._rules = rules
         self._probe = probe or Probe()
         self._ledger = ledger
+        self._journal = journal
         self._patience = patience
         self._keep = keep
         self._begin()
@@ -74,11 +84,14 @@ class Scheduler:
     def _begin(self) -> None:
         """Start with no leases; in a forked child the lock may be held by a thread that is not there."""
         self._changed = threading.Condition(threading.Lock())
+        self._name = os.urandom(4).hex()
         self._numbers = itertools.count(1)
-        self._log: deque[Decision] = deque(maxlen=self._keep)
+        self._traces: deque[Trace] = deque(maxlen=self._keep)
         self._admissions = Admissions(self._rules, self._probe, self._ledger)
         if self._ledger is not None:
             self._ledger.begin_again()
+        if self._journal is not None:
+            self._journal.close()
 
     @contextmanager
     def lease(
@@ -95,24 +108,37 @@ class Scheduler:
         not even one text fits.
         """
         patience = self._patience if patience is None else patience
-        decision = self._admit(Ticket(request, time.monotonic(), patience), cancelled)
-        ended_well = False
+        trace = Trace(f"{self._name}-{next(self._numbers)}", os.getpid())
+        decision = self._admit(Ticket(request, time.monotonic(), patience), cancelled, trace)
+        lease, began, outcome = Lease(decision.items, decision.need, decision), time.monotonic(), "failed"
         try:
-            yield Lease(decision.items, decision.need, decision)
-            ended_well = True
+            yield lease
+            outcome = "done"
+        except RanOutError:
+            outcome = "out of memory"
+            raise
+        except Exception:
+            raise
+        except BaseException:
+            outcome = "cancelled"
+            raise
         finally:
+            now = time.monotonic()
+            end = End(outcome, now - began, lease.observed, lease.predicted, time.time())
             with self._changed:
-                self._admissions.release(decision.id, time.monotonic(), ended_well=ended_well)
+                self._admissions.release(decision.id, now, ended_well=outcome == "done")
+                trace.end = end
+                if self._journal is not None:
+                    self._journal.ended(trace.id, end)
                 self._changed.notify_all()
 
-    def _admit(self, ticket: Ticket, cancelled: Callable[[], bool] | None) -> Decision:
-        name = f"{os.getpid()}-{next(self._numbers)}"
+    def _admit(self, ticket: Ticket, cancelled: Callable[[], bool] | None, trace: Trace) -> Decision:
         try:
-            decision = self._step(ticket, name)
+            decision = self._step(ticket, trace)
             while decision.action == "wait":
                 if cancelled is not None and cancelled():
                     ticket.patience = 0.0
-                decision = self._step(ticket, name)
+                decision = self._step(ticket, trace)
         except BaseException:
             with self._changed:
                 self._admissions.abandon(ticket, time.monotonic())
@@ -121,21 +147,47 @@ class Scheduler:
             return decision
         raise BatchRefusedError(decision)
 
-    def _step(self, ticket: Ticket, name: str) -> Decision:
+    def _step(self, ticket: Ticket, trace: Trace) -> Decision:
         # Reading, deciding and promising are one step: two threads must not be promised the same bytes.
         with self._changed:
-            decision = self._admissions.ask(ticket, time.monotonic(), name)
-            if decision.action == "wait":
+            decision = self._admissions.ask(ticket, time.monotonic(), trace.id)
+            waits = decision.action == "wait"
+            if not (waits and trace.steps):
+                decision = replace(decision, time=time.time())
+                self._note(decision, trace)
+            if waits:
                 self._changed.wait(_LOOK_AGAIN)
-                return decision
-            decision = replace(decision, time=time.time())
-            self._log.append(decision)
             return decision
 
+    def _note(self, decision: Decision, trace: Trace) -> None:
+        if not trace.steps:
+            self._traces.append(trace)
+        trace.steps.append(decision)
+        if self._journal is not None:
+            self._journal.decided(decision)
+
     def log(self) -> list[Decision]:
-        """Return the last decisions, oldest first."""
+        """Return the last decision about each of the last requests, oldest first; such as wait are left out."""
         with self._changed:
-            return list(self._log)
+            return [trace.last for trace in self._traces if trace.last.action != "wait"]
+
+    def traces(self) -> list[Trace]:
+        """Return the last requests of this process, oldest first; they may go on."""
+        with self._changed:
+            return list(self._traces)
+
+    def explain(self, name: str) -> str:
+        """Say in sentences what happened to a request of this process, or of any that has written to the journal.
+
+        ``name`` is the id of a decision. Raises :class:`ConfigError` for one that is not remembered.
+        """
+        from omnimemory.scheduler.explanation import explain  # noqa: PLC0415 - only who asks needs it
+
+        recorded = [] if self._journal is None else self._journal.traces()
+        for trace in (*self.traces(), *recorded):
+            if trace.id == name:
+                return explain(trace)
+        raise ConfigError(f"There is no decision {name!r:.80}: `omnimemory schedule log` shows those that are kept.")
 
     def status(self) -> dict[str, Any]:
         """Read the memory and return it with the limits, the live leases and the counts, as JSON-ready data."""
@@ -161,9 +213,13 @@ class Scheduler:
                 "waited": admissions.counts["wait"],
                 "refused": admissions.counts["refuse"],
                 "dead_purged": admissions.purged,
-                "problem": "" if self._ledger is None else self._ledger.problem,
+                "problem": self._problem(),
                 "readings": [asdict(reading) for reading in available.readings],
             }
+
+    def _problem(self) -> str:
+        parts = (part.problem for part in (self._ledger, self._journal) if part is not None)
+        return "; ".join(filter(None, parts))
 
     def _others(self) -> Sequence[dict[str, int]]:
         """Return what other processes hold now; reading it makes no file."""
