@@ -1,9 +1,9 @@
 """Which embedder the settings mean.
 
 ``auto`` takes the model that the store was made with, and for a new store MiniLM if it has been pulled, else the static
-model. Other names are a known model or its alias (``minilm``), ``onnx:`` and such a name or a folder, ``static``,
-``ollama:...``, ``openai:...``, or the provider of a plug-in. ``onnx:NAME@int8`` and ``onnx:NAME@float32`` name the
-precision as well; that is how stores record it.
+model. Other names are a known model or its alias (``minilm``), ``onnx:`` or ``mlx:`` and such a name or a folder,
+``static``, ``ollama:...``, ``openai:...``, or the provider of a plug-in. ``onnx:NAME@int8`` and ``onnx:NAME@float32``
+name the precision as well; that is how stores record it. MLX is taken where it is named, and never by default.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TypedDict
 
 from omnimemory.config import Settings
 from omnimemory.embedders.base import Embedder
@@ -20,7 +21,7 @@ from omnimemory.storage.recorded_space import RecordedSpace, recorded_space
 __all__ = ["choose_embedder", "first_choice"]
 
 _PREFERRED = "all-MiniLM-L6-v2"
-_ONNX = re.compile(r"(?P<model>.+?)(?:@(?P<precision>float32|int8))?(?::(?P<dim>\d{1,5}))?")
+_ENCODER = re.compile(r"(?P<model>.+?)(?:@(?P<precision>float32|bfloat16|int8))?(?::(?P<dim>\d{1,5}))?")
 _STATIC = re.compile(r"wordllama-(?P<dim>\d{1,5})")
 
 
@@ -69,8 +70,8 @@ def _named(name: str, settings: Settings) -> Embedder:
     if name == "static" or (colon and provider == "static"):
         match = _STATIC.fullmatch(model)
         return _static(settings.embedding.dim or (int(match["dim"]) if match else None))
-    if not colon or provider == "onnx":
-        return _onnx(model if colon else name, settings)
+    if not colon or provider in ("onnx", "mlx"):
+        return _encoder(provider if colon else None, model if colon else name, settings)
     if provider in ("ollama", "openai"):
         from omnimemory.embedders.chosen import served_embedder  # noqa: PLC0415 - the model that was chosen, no other
 
@@ -89,34 +90,61 @@ def _static(dim: int | None) -> Embedder:
     return StaticEmbedder(dim or 256)
 
 
-def _onnx(name: str, settings: Settings) -> Embedder:
-    from omnimemory.embedders.onnx import OnnxEmbedder  # noqa: PLC0415 - as above
-
-    parts = _ONNX.fullmatch(name)
-    assert parts is not None
-    model, threads = parts["model"], settings.embedding.threads
-    dim = settings.embedding.dim or (int(parts["dim"]) if parts["dim"] else None)
-    precision = settings.embedding.precision or parts["precision"]
+def _encoder(provider: str | None, name: str, settings: Settings) -> Embedder:
+    """Return the embedder of a folder or a pulled model; without a provider, by the one its card names."""
+    parts = _ENCODER.fullmatch(name)
+    if parts is None:
+        raise ConfigError(_unknown(f"{provider}:{name}", settings))
+    model = parts["model"]
+    asked: _Asked = {
+        "dim": settings.embedding.dim or (int(parts["dim"]) if parts["dim"] else None),
+        "precision": settings.embedding.precision or parts["precision"],
+    }
     if os.sep in model or model.startswith(("~", ".")):
-        folder = Path(model).expanduser().absolute()
-        return OnnxEmbedder(folder, name=str(folder), precision=precision or "float32", dim=dim, threads=threads)
+        return _of_folder(provider, Path(model).expanduser().absolute(), asked, settings.embedding.threads)
     from omnimemory.embedders.installed import find_installed  # noqa: PLC0415 - as above
 
     found = find_installed(settings.models.path, model)
     if found is None:
-        return _not_pulled(name, model, settings)
+        return _not_pulled(provider, model, settings)
     found.check()
-    return OnnxEmbedder.of_installed(found, precision=precision, dim=dim, threads=threads)
+    if (provider or found.card.provider) == "mlx":
+        from omnimemory.embedders.mlx.embedder import MlxEmbedder  # noqa: PLC0415 - as above
+
+        return MlxEmbedder.of_installed(found, **asked)
+    from omnimemory.embedders.onnx import OnnxEmbedder  # noqa: PLC0415 - as above
+
+    return OnnxEmbedder.of_installed(found, threads=settings.embedding.threads, **asked)
 
 
-def _not_pulled(name: str, model: str, settings: Settings) -> Embedder:
+class _Asked(TypedDict):
+    """What is asked of every encoder; ``None`` is what its model usually has."""
+
+    dim: int | None
+    precision: str | None
+
+
+def _of_folder(provider: str | None, folder: Path, asked: _Asked, threads: int | None) -> Embedder:
+    precision = asked["precision"] or "float32"
+    if provider == "mlx":
+        from omnimemory.embedders.mlx.embedder import MlxEmbedder  # noqa: PLC0415 - as above
+
+        return MlxEmbedder(folder, name=str(folder), precision=precision, dim=asked["dim"])
+    from omnimemory.embedders.onnx import OnnxEmbedder  # noqa: PLC0415 - as above
+
+    return OnnxEmbedder(folder, name=str(folder), precision=precision, dim=asked["dim"], threads=threads)
+
+
+def _not_pulled(provider: str | None, model: str, settings: Settings) -> Embedder:
     from omnimemory.embedders.models import find_card, known_models  # noqa: PLC0415 - only here
 
     try:
         card = find_card(model, known_models(settings.models.table))
     except ConfigError:
-        raise ConfigError(_unknown(name, settings)) from None
+        raise ConfigError(_unknown(model, settings)) from None
     if card.provider == "static":
+        if provider is not None:
+            raise ConfigError(f"{card.name} is no model that {provider} could run: leave {provider}: out.")
         return _static(settings.embedding.dim)
     raise EmbedderError(f"{card.name} has not been pulled yet. Get it with: omnimemory models pull {model}")
 
@@ -124,5 +152,6 @@ def _not_pulled(name: str, model: str, settings: Settings) -> Embedder:
 def _unknown(name: str, settings: Settings) -> str:
     return (
         f"{settings.origin('embedding.model')}: There is no embedding model {name!r:.80} (embedding.model). "
-        "`omnimemory models list` shows those that are known; ollama:NAME, openai:NAME and onnx:FOLDER are others."
+        "`omnimemory models list` shows those that are known; ollama:NAME, openai:NAME, onnx:FOLDER and "
+        "mlx:FOLDER are others."
     )

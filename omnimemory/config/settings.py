@@ -53,7 +53,11 @@ class EmbeddingSettings:
     model: str = _key("auto", "text", "embedding model, auto is the store's own, for a new one the best that is here")
     dim: int | None = _key(None, "int", "numbers in a vector, none is the model's own", low=1, high=8192, optional=True)
     precision: str | None = _key(
-        None, "text", "how an onnx model computes, none is as measured best", choices=("float32", "int8"), optional=True
+        None,
+        "text",
+        "how a model computes, none is as measured best",
+        choices=("float32", "bfloat16", "int8"),
+        optional=True,
     )
     threads: int | None = _key(
         None, "int", "threads of an onnx model, none is all cores", low=1, high=512, optional=True

@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from omnimemory.embedders.bert_names import part_names, prefix_of
 from omnimemory.embedders.encoder_folder import Shape
 from omnimemory.embedders.onnx_format import Graph
 from omnimemory.errors import EmbedderError
@@ -28,27 +29,6 @@ __all__ = ["EncoderModel", "Linear", "encoder_model"]
 
 _CONTRIB = "com.microsoft"
 _FUSED = {"gelu": "BiasGelu", "gelu_new": "FastGelu", "gelu_pytorch_tanh": "FastGelu"}
-_BERT = {
-    "query": "encoder.layer.{}.attention.self.query",
-    "key": "encoder.layer.{}.attention.self.key",
-    "value": "encoder.layer.{}.attention.self.value",
-    "attended": "encoder.layer.{}.attention.output.dense",
-    "attended_norm": "encoder.layer.{}.attention.output.LayerNorm",
-    "inner": "encoder.layer.{}.intermediate.dense",
-    "outer": "encoder.layer.{}.output.dense",
-    "outer_norm": "encoder.layer.{}.output.LayerNorm",
-}
-_DISTILBERT = {
-    "query": "transformer.layer.{}.attention.q_lin",
-    "key": "transformer.layer.{}.attention.k_lin",
-    "value": "transformer.layer.{}.attention.v_lin",
-    "attended": "transformer.layer.{}.attention.out_lin",
-    "attended_norm": "transformer.layer.{}.sa_layer_norm",
-    "inner": "transformer.layer.{}.ffn.lin1",
-    "outer": "transformer.layer.{}.ffn.lin2",
-    "outer_norm": "transformer.layer.{}.output_layer_norm",
-}
-_PREFIXES = ("", "bert.", "roberta.", "distilbert.", "model.")
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -95,8 +75,8 @@ class _Encoder:
         self._shape = shape
         self._weights = weights
         self._linear = linear
-        self._names = _DISTILBERT if shape.kind == "distilbert" else _BERT
-        self._prefix = next((p for p in _PREFIXES if f"{p}embeddings.word_embeddings.weight" in weights), "")
+        self._names = part_names(shape.kind)
+        self._prefix = prefix_of(weights)
 
     def _weight(self, name: str, *sizes: int) -> NDArray[np.float32]:
         found = self._weights.get(self._prefix + name)

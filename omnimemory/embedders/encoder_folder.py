@@ -80,17 +80,18 @@ class EncoderFolder:
         return [self.graph, *data, self.tokenizer]
 
 
-def read_encoder_folder(path: Path, max_tokens: int | None = None) -> EncoderFolder:
+def read_encoder_folder(path: Path, max_tokens: int | None = None, *, ready: bool = True) -> EncoderFolder:
     """Return what the folder holds. Raises :class:`EmbedderError` naming the file that is missing or not understood.
 
     ``max_tokens`` replaces the number of tokens that the folder says, as far as the model has positions for them.
+    Without ``ready`` a ready ``.onnx`` file does not count.
     """
     if not path.is_dir():
         raise EmbedderError(f"There is no model folder {path}. Give the folder that holds config.json.")
     config = read_json(path / "config.json")
     weights, graph = (
         path / "model.safetensors",
-        next((path / name for name in _GRAPHS if (path / name).is_file()), None),
+        next((path / name for name in _GRAPHS if ready and (path / name).is_file()), None),
     )
     kind = str(config.get("model_type", "unknown"))
     written = kind in ARCHITECTURES and weights.is_file()
@@ -98,7 +99,7 @@ def read_encoder_folder(path: Path, max_tokens: int | None = None) -> EncoderFol
         missing = "its model.safetensors is missing" if kind in ARCHITECTURES else f"it is of the kind {kind!r}"
         raise EmbedderError(
             f"The model in {path} cannot be used: {missing}. Needed is a model.safetensors of the kind "
-            f"{', '.join(ARCHITECTURES)}, or a model.onnx."
+            f"{', '.join(ARCHITECTURES)}{', or a model.onnx' * ready}."
         )
     if not (path / "tokenizer.json").is_file():
         raise EmbedderError(f"{path} has no tokenizer.json. Pull the model again, or save its fast tokenizer there.")

@@ -21,7 +21,7 @@ __all__ = ["CAPABILITIES", "ModelCard", "find_card", "known_models"]
 CAPABILITIES = ("english", "multilingual", "prompts", "matryoshka", "long", "embedded")
 
 _NAME = "abcdefghijklmnopqrstuvwxyz0123456789._-"
-_PROVIDERS = ("static", "onnx")
+_PROVIDERS = ("static", "onnx", "mlx")
 _HEX = set("0123456789abcdef")
 _MOST_BYTES = 1 << 20
 
@@ -129,7 +129,7 @@ def _checked(key: str, value: Any, place: str) -> Any:
         right = isinstance(value, kind) and all(isinstance(item, str) for item in items)
         return _PARTS[key](_require(right, value, f"{place}: {key} must be a {kind.__name__} of texts"), place)
     text = _require(isinstance(value, str) and value, value, f"{place}: {key} must be a text that is not empty")
-    choices = {"provider": _PROVIDERS, "precision": ("float32", "int8")}.get(key, (text,))
+    choices = {"provider": _PROVIDERS, "precision": ("float32", "bfloat16", "int8")}.get(key, (text,))
     return _require(text in choices, text, f"{place}: {key} must be one of {', '.join(choices)}")
 
 

@@ -10,7 +10,6 @@ of its own: the same text has the same vector in every batch, but not that of fl
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ from numpy.typing import NDArray
 from omnimemory.embedders.base import (
     ModelFootprint,
     Role,
-    UnembeddableTextError,
     Vectors,
     check_strings,
     check_texts,
@@ -31,8 +29,9 @@ from omnimemory.embedders.base import (
     space_fingerprint,
 )
 from omnimemory.embedders.encoder_folder import EncoderFolder, read_encoder_folder
+from omnimemory.embedders.encoder_parts import checked_dim, files_digest, joined, rows_of
 from omnimemory.embedders.installed import InstalledModel
-from omnimemory.errors import ConfigError, EmbedderError
+from omnimemory.errors import ConfigError
 from omnimemory.forks import ForkLock
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ class OnnxEmbedder:
         self._folder = read_encoder_folder(Path(folder), max_tokens)
         self._name = name or self._folder.path.resolve().name
         self._precision = _checked_precision(self._folder, precision)
-        self._dim = _checked_dim(self._name, self._folder.hidden, dim, dims)
+        self._dim = checked_dim(self._name, self._folder.hidden, dim, dims)
         self._dims = tuple(dims)
         self._prompts: dict[Role, str] = {**self._folder.prompts, **(prompts or {})}
         self._threads = threads
@@ -103,7 +102,7 @@ class OnnxEmbedder:
     ) -> OnnxEmbedder:
         """Return the embedder of a model that was pulled; ``precision`` is that of its card when it is not given."""
         folder, card = read_encoder_folder(model.folder), model.card
-        usual = card.precision if folder.graph is None else "float32"
+        usual = card.precision if folder.graph is None and card.precision in PRECISIONS else "float32"
         return cls(
             model.folder,
             name=card.name,
@@ -174,14 +173,8 @@ class OnnxEmbedder:
         if not texts:
             return np.zeros((0, self._dim), dtype=np.float32)
         model = self._load()
-        rows, unknown = model.tokenizer.rows(texts, self._prompts.get(role, ""))
-        if unknown:
-            raise UnembeddableTextError(
-                f"{self.name} knows no token of the texts at {unknown[:5]}",
-                unknown,
-                reasons=dict.fromkeys(unknown, f"{self.name} knows no word of it"),
-            )
-        vectors = _joined(rows, self._pooled(model, rows), len(texts))
+        rows = rows_of(model.tokenizer, self.name, texts, self._prompts.get(role, ""))
+        vectors = joined(rows, self._pooled(model, rows), len(texts))
         return check_vectors(normalise(vectors[:, : self._dim]), len(texts), self._dim)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -255,18 +248,6 @@ class OnnxEmbedder:
             return self._digest
 
 
-def files_digest(files: Sequence[Path]) -> str:
-    """Return what names these files' content: the sha256 of their sha256. Raises :class:`EmbedderError`."""
-    whole = hashlib.sha256()
-    for file in files:
-        try:
-            with file.open("rb") as stream:
-                whole.update(hashlib.file_digest(stream, "sha256").digest())
-        except OSError as error:
-            raise EmbedderError(f"{file} cannot be read ({error.strerror}). Pull the model again.") from error
-    return whole.hexdigest()
-
-
 def _checked_precision(folder: EncoderFolder, precision: str) -> str:
     if precision not in PRECISIONS:
         raise ConfigError(f"There is no precision {precision!r}. Choose one of {', '.join(PRECISIONS)}.")
@@ -276,23 +257,3 @@ def _checked_precision(folder: EncoderFolder, precision: str) -> str:
             "safetensors."
         )
     return precision
-
-
-def _checked_dim(name: str, hidden: int, dim: int | None, dims: Sequence[int]) -> int:
-    if dim is None or dim == hidden:
-        return hidden
-    if dim in dims and dim < hidden:
-        return dim
-    known = ", ".join(map(str, (hidden, *dims)))
-    raise ConfigError(f"{name} has no vectors of {dim} dimensions: leave embedding.dim out, or choose from {known}.")
-
-
-def _joined(rows: Sequence[Row], pooled: NDArray[np.float32], texts: int) -> NDArray[np.float64]:
-    """Return the (texts, hidden) means of each text's windows, weighted by their tokens."""
-    unit = normalise(pooled).astype(np.float64)
-    if len(rows) == texts:
-        return unit
-    joined = np.zeros((texts, pooled.shape[1]))
-    weights = np.array([row.weight for row in rows], dtype=np.float64)
-    np.add.at(joined, np.array([row.text for row in rows]), unit * weights[:, None])
-    return joined

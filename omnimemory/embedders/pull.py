@@ -108,7 +108,7 @@ def _fetched(
     for source in sources:
         try:
             records = _from_source(card, source, partial, progress)
-            _check_usable(partial / "files")
+            _check_usable(card, partial / "files")
         except EmbedderError as error:
             failures.append(f"{source.name}: {error}")
         except OSError as error:
@@ -145,10 +145,10 @@ def _from_source(
     return records
 
 
-def _check_usable(folder: Path) -> None:
+def _check_usable(card: ModelCard, folder: Path) -> None:
     """Raise :class:`EmbedderError` for files that are whole and yet no model that runs here; they are removed."""
     try:
-        found = read_encoder_folder(folder)
+        found = read_encoder_folder(folder, ready=card.provider != "mlx")
         if found.shape is not None:
             Tensors(found.weights)
     except EmbedderError:
