@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import numpy as np
@@ -128,17 +128,21 @@ def check_strings(texts: Sequence[str]) -> None:
             raise EmbedderError(f"text {position} is a {type(text).__name__}, not a str")
 
 
-def check_texts(texts: Sequence[str], role: str) -> None:
+def check_texts(texts: Sequence[str], role: str, tokenless: Callable[[], Collection[int]] = list) -> None:
     """Raise EmbedderError unless this is a sequence of texts that each hold something.
 
-    Blank texts are named by position in an UnembeddableTextError.
+    Blank texts are named by position in an UnembeddableTextError. ``tokenless`` is asked then which others have no
+    vector either, so that one error names them all.
     """
     if role not in get_args(Role):
         raise EmbedderError(f"unknown role {role!r}: use one of {', '.join(get_args(Role))}")
     check_strings(texts)
     blank = [position for position, text in enumerate(texts) if not text or text.isspace()]
     if blank:
-        raise UnembeddableTextError(f"{_places('text', blank)} blank: leave blank texts out", blank)
+        others = dict.fromkeys(sorted({*tokenless()} - {*blank}), "the model knows no word of it")
+        reasons = {**dict.fromkeys(blank, "it is blank"), **others}
+        message = f"{_places('text', blank)} blank: leave blank texts out"
+        raise UnembeddableTextError(message, sorted(reasons), reasons=reasons)
 
 
 def normalise(vectors: ArrayLike) -> Vectors:

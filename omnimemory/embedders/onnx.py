@@ -169,7 +169,7 @@ class OnnxEmbedder:
         Raises UnembeddableTextError naming the texts that are blank or in which the model knows no token, EmbedderError
         for a model that cannot be loaded, and InvalidVectorError when it computes no numbers.
         """
-        check_texts(texts, role)
+        check_texts(texts, role, lambda: self._load().tokenizer.rows(texts, self._prompts.get(role, ""))[1])
         if not texts:
             return np.zeros((0, self._dim), dtype=np.float32)
         model = self._load()

@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from omnimemory.embedders.base import Embedder, Role, UnembeddableTextError, Vectors, normalise
@@ -285,6 +285,7 @@ def test_strange_text_gets_a_proper_vector_and_spoils_no_neighbour(case, embedde
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(st.characters(), min_size=1, max_size=60), max_size=6))
+@example([" ", "\u2603", "a"])
 def test_any_text_gets_a_unit_vector_or_is_named(embedder, texts):
     try:
         vectors = embedder.embed(texts, "document")
