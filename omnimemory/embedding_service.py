@@ -10,7 +10,7 @@ static model, within what an embedder itself promises otherwise.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +22,9 @@ from omnimemory.errors import EmbedderError, InvalidVectorError
 from omnimemory.scheduler.observation import Observer
 from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.storage.cache import EmbeddingCache
+
+if TYPE_CHECKING:
+    from omnimemory.procedure.vectors import CommandSequence
 
 __all__ = ["Embedded", "EmbeddingService"]
 
@@ -44,6 +47,7 @@ class EmbeddingService:
         batch_size: int = 512,
         profiles: Mapping[str, int] | None = None,
         observer: Observer | None = None,
+        sequence_decay: float = 0.1,
     ) -> None:
         self.embedder = embedder
         self.cache = cache
@@ -51,6 +55,7 @@ class EmbeddingService:
         self.batch_size = batch_size
         self.profiles = dict(profiles or {})
         self.observer = observer
+        self.sequence_decay = sequence_decay
         self._costs = Costs(embedder, observer)
 
     @property
@@ -84,6 +89,18 @@ class EmbeddingService:
         :class:`MemoryBudgetError` when there is no memory for a single text.
         """
         return self._embed(self.embedder.embed, texts, role, target_dim, use_cache, batch_size)
+
+    def embed_command_sequence(self, commands: Sequence[str]) -> CommandSequence:
+        """Return the vectors of a sequence of commands, oldest first: of all, of each, and of each step.
+
+        The newest command weighs most (``history.sequence_decay``). Raises :class:`EmbedderError` for no commands, and
+        as :meth:`embed_batch`.
+        """
+        if isinstance(commands, str) or not commands:
+            raise EmbedderError("a sequence needs at least one command: embed_command_sequence(['cd api', 'make'])")
+        from omnimemory.procedure.vectors import command_sequence  # noqa: PLC0415 - a search needs none of it
+
+        return command_sequence(self.embed_batch(commands), self.sequence_decay)
 
     async def ainitialize(self) -> None:
         """As :meth:`initialize`; see :meth:`aembed_batch`."""

@@ -1,4 +1,4 @@
-"""The verbs of :class:`~omnimemory.memory.Memory` that look ahead, from what the user did before.
+"""The verbs of :class:`~omnimemory.memory.Memory` that look ahead and back, at what the user did before.
 
 They are a class of their own so that each file stays short; nobody makes one of these.
 """
@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omnimemory.config import Settings
+from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import ConfigError
-from omnimemory.records import Prediction
+from omnimemory.records import Prediction, Repair, SimilarSession, Workflow
 from omnimemory.storage.store import Store
 from omnimemory.wiring import redactor_of
 
 if TYPE_CHECKING:
     from omnimemory.procedure.recorded import RecordedSteps
+    from omnimemory.procedure.timeline import Run
 
 __all__ = ["Foresight"]
 
@@ -25,6 +27,7 @@ class Foresight:
     """What :class:`~omnimemory.memory.Memory` inherits."""
 
     settings: Settings
+    embeddings: EmbeddingService
     _recorded: RecordedSteps | None = None
 
     @property
@@ -61,6 +64,64 @@ class Foresight:
             steps = [Step(redactor.command(command).text) for command in context]
             steps[-1:] = [Step(step.command, ok=ok) for step in steps[-1:]]
         return self._recorded_steps().predict(steps, None if cwd is None else str(cwd), k)
+
+    def similar_sessions(
+        self, context: Sequence[str] | None = None, *, cwd: str | Path | None = None, k: int = 5
+    ) -> list[SimilarSession]:
+        """Return where something like ``context`` was done before, and what was run next; the most alike first.
+
+        ``context`` holds commands, the last one last (eight count); without it, those recorded last, which are then not
+        found themselves. Places in the folder ``cwd`` come before others that are as much alike.
+        """
+        if isinstance(context, str):
+            raise ConfigError("similar_sessions() takes a list of commands: similar_sessions(['cd api', 'make test']).")
+        from omnimemory.procedure.recall import LONGEST, similar_sessions  # noqa: PLC0415 - a search needs none of it
+        from omnimemory.procedure.steps import home_relative  # noqa: PLC0415 - as above
+        from omnimemory.procedure.timeline import without_last  # noqa: PLC0415 - as above
+        from omnimemory.storage.vectors import vectors_of  # noqa: PLC0415 - as above
+
+        sessions = self._sessions()
+        if context is None:
+            sessions, commands = without_last(sessions, LONGEST)
+        else:
+            redactor = redactor_of(self.settings)
+            commands = [redactor.command(command).text for command in context][-LONGEST:]
+        if not commands:
+            return []
+        wanted = self.embeddings.embed_command_sequence(commands).command_embeddings
+        rows = sorted({run.row for session in sessions for run in session})
+        vectors = vectors_of(self.store.catalog, self.store.commands.collection, rows)
+        place = home_relative(None if cwd is None else str(cwd))
+        return similar_sessions(sessions, vectors, wanted, k, self.embeddings.sequence_decay, place)
+
+    def workflows(self, *, k: int = 10, support: int | None = None) -> list[Workflow]:
+        """Return routines: steps that recur in the same order, with how often and how well they went.
+
+        Other commands may come in between. ``support`` is how often one has to occur (at least 3 times, more in a long
+        history, when not given). Steps are compared by program, sub-command, flags and kinds of arguments.
+        """
+        from omnimemory.procedure.workflows import find_workflows  # noqa: PLC0415 - a search needs none of it
+
+        if support is not None and support < 2:
+            raise ConfigError(f"What occurs {support} times is no routine: workflows(support=2) is the least.")
+        return find_workflows(self._sessions(), k, support)
+
+    def why_failed(self, command: str | None = None, *, k: int = 5) -> list[Repair]:
+        """Return what helped before, after ``command`` had failed; without it, the command that failed last.
+
+        Only exit codes tell of failures: of JSON Lines, atuin, nushell, hooks and :meth:`record`.
+        """
+        from omnimemory.procedure.repairs import last_failure, repairs  # noqa: PLC0415 - a search needs none of it
+
+        sessions = self._sessions()
+        asked = last_failure(sessions) if command is None else redactor_of(self.settings).command(command).text
+        return repairs(sessions, asked, k) if asked else []
+
+    def _sessions(self) -> list[list[Run]]:
+        from omnimemory.procedure.timeline import read_sessions  # noqa: PLC0415 - a search needs none of it
+
+        self.take_spool()
+        return read_sessions(self.store.catalog, self.settings.history.session_gap)
 
     def _recorded_steps(self) -> RecordedSteps:
         if self._recorded is None:

@@ -31,6 +31,7 @@ def embedding_service(settings: Settings, embedder: Embedder | None) -> Embeddin
         batch_size=settings.embedding.batch_size,
         profiles=_profiles(settings),
         observer=observer,
+        sequence_decay=settings.history.sequence_decay,
     )
 
 

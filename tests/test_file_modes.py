@@ -21,7 +21,11 @@ OPERATIONS = {
     "ingest-history": ["ingest-history history --shell bash"],
     "add": ["add 'a note' --meta topic=x"],
     "search": ["search note", "search make --kind commands --explain"],
+    "record": ["record 'make lint' --exit-code 1"],
     "next": ["next 'make test'"],
+    "sessions": ["sessions 'make test'"],
+    "workflows": ["workflows", "workflows --support 2 --json"],
+    "why-failed": ["why-failed 'make lint'"],
     "status": ["status"],
     "export": ["export private/plain.jsonl", "export private/vectors.jsonl --vectors"],
     "import": ["--store private/second import private/vectors.jsonl"],
@@ -31,12 +35,15 @@ OPERATIONS = {
     "doctor": ["doctor"],
     "repair": ["repair"],
     "maintain": ["maintain"],
+    "reembed": ["reembed --dim 128", "reembed --undo --yes"],
+    "schedule": ["schedule log", "schedule explain last"],
     "cache": ["cache stats", "cache clear", "search note"],
     "demo": ["--store private/demo demo"],
 }
 """What each command is asked to do; later ones find what earlier ones made."""
 
-WITHOUT_FILES = {"models", "redact", "eval", "config", "completion"}
+WITHOUT_FILES = {"models", "redact", "eval", "config", "completion", "hook"}
+"""What a hook writes is made by the shell; ``test_hook.py`` looks at its modes."""
 
 
 def open_to_others(*roots: Path) -> dict[str, str]:

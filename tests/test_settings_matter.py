@@ -186,6 +186,17 @@ def test_a_longer_pause_ends_a_session(settings, tmp_path):
     assert reasons[1] == "seen 3 times after `a`"
 
 
+@matters("history.sequence_decay")
+def test_how_much_an_older_command_counts_is_a_setting(settings):
+    made = []
+    for decay in (0.0, 3.0):
+        with Memory(settings=settings.with_values({"history.sequence_decay": decay})) as memory:
+            found = memory.embeddings.embed_command_sequence(["git push", "make test"])
+            made.append(found.command_embeddings @ found.sequence_embedding)
+    assert abs(made[0][0] - made[0][1]) < 1e-5
+    assert made[1][1] > made[1][0] + 0.1
+
+
 @matters("redaction.deny")
 def test_what_is_denied_is_not_stored(settings):
     with Memory(settings=settings.with_values({"redaction.deny": ["/ACME-[0-9]+/"]})) as memory:

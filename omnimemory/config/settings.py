@@ -143,6 +143,7 @@ class HistorySettings:
 
     keep_secrets: bool = _key(default=False, kind="bool", meaning="store secrets as they are")
     session_gap: float = _key(1800.0, "float", "seconds of pause that end a session", low=1, high=604_800)
+    sequence_decay: float = _key(0.1, "float", "how much an older command counts less, a step", low=0, high=10)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,70 @@
+"""What was run, in the order it ran and cut into sessions: the material of recall."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from omnimemory.procedure.steps import home_relative
+from omnimemory.sources.history import is_deduplicated
+from omnimemory.storage.catalog import Catalog
+
+__all__ = ["Run", "read_sessions", "without_last"]
+
+_EVENTS = (
+    "SELECT e.command_row, c.text, e.timestamp, e.cwd, e.exit_code, e.session, e.source_id, e.shell FROM events e "
+    "JOIN commands c ON c.id = e.command_row "
+    "ORDER BY e.timestamp IS NOT NULL, e.timestamp, e.source_id, e.position"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution; ``row`` is the command's row in the catalog, ``at`` seconds since the epoch."""
+
+    row: int
+    command: str
+    at: float | None
+    cwd: str | None
+    ok: bool | None
+
+
+def read_sessions(catalog: Catalog, gap: float) -> list[list[Run]]:
+    """Return the sessions of a store, each as it ran; histories that keep each command once tell none.
+
+    A session is what the history says it is, else a source, and a pause of more than ``gap`` seconds ends it.
+    """
+    sessions: list[list[Run]] = []
+    open_: dict[tuple[int, str | None], list[Run]] = {}
+    for key, run in _runs(catalog):
+        found = open_.get(key)
+        last = found[-1].at if found else None
+        pause = run.at - last if run.at is not None and last is not None else 0.0
+        if found is None or (key[1] is None and pause > gap):
+            found = open_[key] = []
+            sessions.append(found)
+        found.append(run)
+    return sessions
+
+
+def without_last(sessions: list[list[Run]], most: int) -> tuple[list[list[Run]], list[str]]:
+    """Return the sessions without the last commands of the newest one, and these, at most so many."""
+    if not sessions:
+        return [], []
+    newest = max(range(len(sessions)), key=lambda number: (sessions[number][-1].at or 0.0, number))
+    taken = sessions[newest][-most:]
+    kept = sessions[newest][:-most]
+    rest = [*sessions[:newest], *([kept] if kept else []), *sessions[newest + 1 :]]
+    return rest, [run.command for run in taken]
+
+
+def _runs(catalog: Catalog) -> Iterator[tuple[tuple[int, str | None], Run]]:
+    formats = dict(catalog.rows("SELECT id, json_extract(state, '$.shell') FROM sources WHERE kind = 'history'"))
+    folders: dict[str | None, str | None] = {}
+    for block in catalog.blocks(_EVENTS, (), 1000):
+        for row, text, at, cwd, exit_code, session, source, shell in block:
+            if is_deduplicated(formats.get(source) or shell):
+                continue
+            if cwd not in folders:
+                folders[cwd] = home_relative(cwd)
+            yield (source, session), Run(row, text, at, folders[cwd], None if exit_code is None else exit_code == 0)
