@@ -179,8 +179,10 @@ class Damage:
         elif self.how == "tail":
             os.truncate(path, max(0, size - rng.randrange(1, 200)))
         elif size:
-            data = bytearray(path.read_bytes())
-            self._overwrite(data, rng)
+            whole = path.read_bytes()
+            data = bytearray(whole)
+            while data == whole:  # zeros over zeros are no damage
+                self._overwrite(data, rng)
             path.write_bytes(data)
 
     def _overwrite(self, data, rng):
