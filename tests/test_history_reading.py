@@ -110,4 +110,4 @@ def test_no_descriptor_stays_open(history, tmp_path):
     read(history)
     with pytest.raises(SourceError):
         read(tmp_path)
-    assert len(list(folder.iterdir())) == before
+    assert len(list(folder.iterdir())) <= before  # what earlier tests left may be collected meanwhile

@@ -11,6 +11,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from omnimemory.storage.catalog import HEAD
+from omnimemory.storage.revision import written_revision
+
 __all__ = ["RecordedSpace", "recorded_space"]
 
 _QUERY = (
@@ -38,7 +41,8 @@ def recorded_space(store: Path) -> RecordedSpace | None:
     except (OSError, ValueError):
         return None
     as_it_is = f"{address}?mode=ro&immutable=1"
-    if _has_log(path):
+    # SQLite notes who reads a log beside it, and in what a newer version wrote not a byte may change.
+    if _has_log(path) and (written_revision(path, ()) or "") <= HEAD:
         return _read(f"{address}?mode=ro") or _read(as_it_is)
     return _read(as_it_is)
 
