@@ -11,7 +11,9 @@ from omnimemory.embedders.base import Embedder, Role, Vectors
 from omnimemory.errors import EmbedderError
 from omnimemory.scheduler.footprint import Request, index_bytes
 from omnimemory.scheduler.learned import Key, Learned, Shape, machine_name
+from omnimemory.scheduler.loadable import Loadable, trim
 from omnimemory.scheduler.observation import Observer
+from omnimemory.scheduler.own_memory import held
 from omnimemory.scheduler.scheduler import Lease
 
 __all__ = ["BatchCosts", "Costs", "learned_key", "use_budget"]
@@ -113,6 +115,35 @@ class Costs:
             yield made
             window.result = sum(vectors.nbytes for vectors in made)
         lease.observed, lease.predicted = window.observed, window.predicted
+
+    def loadable(self) -> Loadable | None:
+        """Return how the scheduler loads and unloads this model; ``None`` for one that another process holds."""
+        embedder = self._embedder
+        if hasattr(embedder, "aembed"):
+            return None
+        with suppress(EmbedderError):
+            base = embedder.footprint().base
+            if base > 0:
+                return Loadable(embedder.name, self._is_loaded, self._load, self._unload, self._to_load, base)
+        return None
+
+    def _to_load(self) -> tuple[int, int]:
+        shape = Shape(0, 0, self._embedder.footprint().base)
+        if self._observer is None or self._key is None:
+            return shape.prior, 0
+        learned = self._observer.learned
+        return learned.predict(self._key, shape), learned.count(self._key, shape)
+
+    def _load(self) -> None:
+        self._embedder.embed(["warm"], "query")
+
+    def _unload(self) -> int:
+        before = held().private
+        self._embedder.close()
+        if self._observer is not None:
+            self._observer.begin_again()
+        trim()
+        return max(0, before - held().private)
 
     def status(self) -> dict[str, Any]:
         """Return what was learned of the model on this machine, as JSON-ready data; ``None`` for what is not known."""

@@ -57,6 +57,9 @@ class EmbeddingService:
         self.observer = observer
         self.sequence_decay = sequence_decay
         self._costs = Costs(embedder, observer)
+        loadable = self._costs.loadable()
+        if loadable is not None:
+            scheduler.residency.know(loadable)
 
     @property
     def dim(self) -> int:
@@ -214,6 +217,7 @@ class EmbeddingService:
 
     def close(self) -> None:
         """Free the model and close the cache."""
+        self.scheduler.close()
         self.embedder.close()
         if self.observer is not None:
             self.observer.learned.save()

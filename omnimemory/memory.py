@@ -28,6 +28,7 @@ from omnimemory.upkeep import Upkeep
 from omnimemory.wiring import embedding_service, redactor_of, store_options
 
 if TYPE_CHECKING:
+    from omnimemory.resident_models import ResidentModels
     from omnimemory.transfer.reports import BackupReport, ExportReport, ImportReport
 
 __all__ = ["Memory"]
@@ -41,7 +42,8 @@ class Memory(Recording, Foresight, Moving, Upkeep):
     ``path`` is the store's directory (made if it does not exist), ``model`` and ``dim`` the embedding
     model; what is not given comes from ``settings``, and those from the environment and files, see
     :func:`~omnimemory.config.load_settings`. ``embedder`` replaces the model by any object that follows
-    :class:`~omnimemory.embedders.base.Embedder`.
+    :class:`~omnimemory.embedders.base.Embedder`. Memories of one program that share a ``scheduler`` (that of another
+    one, ``memory.scheduler``) unload each other's idle models when one needs the room.
 
     Use it as a context manager, or call :meth:`close`. Several processes may have the same store open.
     Raises :class:`SpaceMismatchError` if the store was made with another model, :class:`StoreError` if it
@@ -56,13 +58,15 @@ class Memory(Recording, Foresight, Moving, Upkeep):
         model: str | None = None,
         dim: int | None = None,
         embedder: Embedder | None = None,
+        scheduler: Scheduler | None = None,
     ) -> None:
         base = load_settings() if settings is None else settings
         given = {"store.path": path, "embedding.model": model, "embedding.dim": dim}
         self.settings = base.with_values({key: value for key, value in given.items() if value is not None})
-        self.embeddings = embedding_service(self.settings, embedder)
+        self.embeddings = embedding_service(self.settings, embedder, scheduler)
         used = self.embeddings.embedder
         self._closed = False
+        self._models: ResidentModels | None = None
         self._swap = threading.Lock()
         self._retired: list[EmbeddingService] = []
         try:
@@ -246,6 +250,15 @@ class Memory(Recording, Foresight, Moving, Upkeep):
     def scheduler(self) -> Scheduler:
         """The scheduler that every batch asks."""
         return self.embeddings.scheduler
+
+    @property
+    def models(self) -> ResidentModels:
+        """The models in memory: what is there, what could be, and how they come and go."""
+        if self._models is None:
+            from omnimemory.resident_models import ResidentModels  # noqa: PLC0415 - a search needs none of it
+
+            self._models = ResidentModels(self.settings, self.embeddings)
+        return self._models
 
     # -- closing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from omnimemory.config import Settings
+from omnimemory.errors import ConfigError
 from omnimemory.scheduler.admissions import Rules
 from omnimemory.scheduler.journal import Journal
 from omnimemory.scheduler.ledger import Ledger
@@ -20,8 +21,24 @@ def scheduler_of(settings: Settings) -> Scheduler:
         reserve=memory.reserve,
         max_bytes=memory.max_bytes,
         max_model_bytes=schedule.max_model_bytes,
+        max_loaded=schedule.max_loaded,
         allow=schedule.allow,
         deny=schedule.deny,
+        pin=schedule.pin,
+        keep_alive=_keep_alive(settings) if schedule.keep_alive else (),
     )
     journal = Journal(schedule.folder, limit=schedule.log_bytes) if schedule.log_bytes else None
     return Scheduler(rules, ledger=Ledger(schedule.folder), journal=journal, patience=schedule.wait)
+
+
+def _keep_alive(settings: Settings) -> tuple[tuple[str, float | None], ...]:
+    from omnimemory.model_servers.keep_alive import keep_alive_seconds  # noqa: PLC0415 - only who sets it
+
+    found = []
+    for entry in settings.schedule.keep_alive:
+        pattern, sign, duration = entry.rpartition("=")
+        try:
+            found.append((pattern.strip() if sign else "*", keep_alive_seconds(duration)))
+        except ConfigError as error:
+            raise ConfigError(f"{settings.origin('schedule.keep_alive')}: schedule.keep_alive: {error}") from None
+    return tuple(found)

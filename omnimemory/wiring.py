@@ -9,7 +9,9 @@ from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import ConfigError
 from omnimemory.model_choice import choose_embedder
 from omnimemory.scheduler.learned import Learned
+from omnimemory.scheduler.loadable import Loadable
 from omnimemory.scheduler.observation import Observer
+from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.scheduling import scheduler_of
 from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.cache import EmbeddingCache
@@ -18,7 +20,9 @@ from omnimemory.storage.drain import DrainOptions, StoreOptions
 __all__ = ["embedding_cache", "embedding_service", "redactor_of", "store_options"]
 
 
-def embedding_service(settings: Settings, embedder: Embedder | None) -> EmbeddingService:
+def embedding_service(
+    settings: Settings, embedder: Embedder | None, scheduler: Scheduler | None = None
+) -> EmbeddingService:
     """Return ``embedder``, or the model that the settings name, behind a cache and a scheduler."""
     observer = Observer(Learned(settings.memory.learned)) if settings.memory.learn else None
     used = choose_embedder(settings) if embedder is None else embedder
@@ -27,12 +31,22 @@ def embedding_service(settings: Settings, embedder: Embedder | None) -> Embeddin
     return EmbeddingService(
         used,
         cache=embedding_cache(settings),
-        scheduler=scheduler_of(settings),
+        scheduler=_with_neighbours(scheduler_of(settings), settings) if scheduler is None else scheduler,
         batch_size=settings.embedding.batch_size,
         profiles=_profiles(settings),
         observer=observer,
         sequence_decay=settings.history.sequence_decay,
     )
+
+
+def _with_neighbours(scheduler: Scheduler, settings: Settings) -> Scheduler:
+    def neighbours() -> list[Loadable]:
+        from omnimemory.served_residency import OllamaModels  # noqa: PLC0415 - only when memory is short
+
+        return OllamaModels(settings).neighbours()
+
+    scheduler.neighbours = neighbours
+    return scheduler
 
 
 def _profiles(settings: Settings) -> dict[str, int]:

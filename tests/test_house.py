@@ -37,6 +37,8 @@ FLOORS = {
     "procedure": 2,
     "reembedding": 2,
     "scheduling": 2,
+    "served_residency": 2,
+    "resident_models": 2,
     "transfer": 2,
     "wiring": 2,
     "evaluation": 2.5,

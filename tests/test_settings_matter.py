@@ -14,6 +14,8 @@ from omnimemory.memory import Memory
 def test_every_setting_has_a_test_here():
     import test_memory_settings_matter  # noqa: F401 - registers its tests
     import test_model_settings_matter  # noqa: F401 - as above
+    import test_residency  # noqa: F401 - as above
+    import test_resident_ollama  # noqa: F401 - as above
     import test_schedule_settings_matter  # noqa: F401 - as above
     import test_server_settings_matter  # noqa: F401 - as above
 

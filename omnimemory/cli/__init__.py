@@ -36,7 +36,7 @@ COMMANDS = {
     "redact": ("omnimemory.cli.redact:redact", "Show what would be taken out of a text, and by which rule."),
     "scrub": ("omnimemory.cli.forget:scrub", "Redact again what is stored, with the rules of today."),
     "cache": ("omnimemory.cli.status:cache", "Look at the cache of vectors, or empty it."),
-    "models": ("omnimemory.cli.models:models", "Show the embedding models, fetch, delete or calibrate one."),
+    "models": ("omnimemory.cli.models:models", "Show the embedding models, fetch, load or delete one."),
     "schedule": ("omnimemory.cli.schedule:schedule", "Show what the scheduler decided, and why."),
     "export": ("omnimemory.cli.transfer:export", "Write everything remembered as JSON Lines."),
     "import": ("omnimemory.cli.transfer:import_", "Read an export into the memory."),

@@ -13,6 +13,7 @@ from omnimemory.cli.opening import current_settings
 from omnimemory.cli.options import examples, json_option
 from omnimemory.cli.output import format_bytes, note, print_json, print_table, visible, wants_json
 from omnimemory.cli.progress import progress_on_terminal
+from omnimemory.cli.residents import keep, load, ps, unload
 
 if TYPE_CHECKING:
     from omnimemory.config import Settings
@@ -23,23 +24,25 @@ __all__ = ["models"]
 
 
 @click.group(
-    short_help="Show the embedding models, fetch, delete or calibrate one.",
+    short_help="Show the embedding models, fetch, load or delete one.",
     epilog=examples(
         "omnimemory models list",
         "omnimemory models pull minilm",
         "omnimemory models rm minilm",
         "omnimemory models calibrate minilm",
+        "omnimemory models ps",
     ),
 )
 def models() -> None:
-    """Show the embedding models, fetch, delete or calibrate one.
+    """Show the embedding models, fetch, load or delete one.
 
     The static model comes with this package. Others are fetched once, on request, and need no network afterwards. A new
     memory takes MiniLM when it has been pulled; an existing one keeps the model it was made with.
     """
 
 
-models.add_command(calibrate)
+for _command in (calibrate, ps, load, unload, keep):
+    models.add_command(_command)
 
 
 @models.command(

@@ -23,5 +23,13 @@ class ScheduleSettings:
     )
     log_bytes: int = key(4 << 20, "size", "bytes of decisions kept in that folder, 0 keeps none", low=0)
     max_model_bytes: int | None = key(None, "size", "most bytes a model may need", low=1, optional=True)
+    max_loaded: int | None = key(
+        None, "int", "most models in memory at once, none is the profile's", low=1, high=100, optional=True
+    )
+    keep_alive: tuple[str, ...] = key(
+        (), "list", "how long idle models stay, such as 10m, or onnx:*=1h; none is the profile's"
+    )
+    pin: tuple[str, ...] = key((), "list", "patterns: these models are never unloaded by themselves")
+    allow_foreign: bool = key(default=False, kind="bool", meaning="unload models of Ollama that others loaded")
     allow: tuple[str, ...] = key((), "list", "patterns: only these models may be used, none is all")
     deny: tuple[str, ...] = key((), "list", "patterns: these models may not be used")

@@ -13,13 +13,15 @@ from datetime import timedelta
 
 from omnimemory.errors import ConfigError
 
-__all__ = ["KeepAlive", "keep_alive_value"]
+__all__ = ["KeepAlive", "keep_alive_seconds", "keep_alive_value"]
 
 KeepAlive = int | float | str | timedelta
 """Seconds, a Go duration such as ``"1h30m"``, or a timedelta."""
 
 _DURATION = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|\N{MICRO SIGN}s|\u03bcs|ms|s|m|h)", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|\N{MICRO SIGN}s|\u03bcs|ms|s|m|h)", re.ASCII)
+_UNITS = {"ns": 1e-9, "us": 1e-6, "\N{MICRO SIGN}s": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _MOST_SECONDS = 2**63 / 1e9
 """Beyond this the server counts nanoseconds past 64 bits."""
 
@@ -44,6 +46,16 @@ def keep_alive_value(keep: KeepAlive) -> int | float | str:
         f'{keep!r:.80} does not say how long to keep a model: use seconds, a duration such as "5m" or "1h30m", '
         "0 (not at all) or -1 (for ever)."
     )
+
+
+def keep_alive_seconds(keep: KeepAlive) -> float | None:
+    """Return the seconds, ``None`` for ever. Raises :class:`ConfigError` as :func:`keep_alive_value` does."""
+    value = keep_alive_value(keep)
+    if isinstance(value, str):
+        sign = -1.0 if value[0] == "-" else 1.0
+        parts = _PART.findall(value)
+        value = sign * sum(float(number) * _UNITS[unit.replace("\u03bc", "\N{MICRO SIGN}")] for number, unit in parts)
+    return None if value < 0 else float(value)
 
 
 def _is_duration(text: str) -> bool:

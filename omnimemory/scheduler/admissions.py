@@ -39,7 +39,10 @@ class Promises(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the user set. Sizes in bytes; ``None`` where the profile decides or there is no limit."""
+    """What the user set. Sizes in bytes; ``None`` where the profile decides or there is no limit.
+
+    ``keep_alive`` holds patterns of names with seconds (``None``: for ever).
+    """
 
     profile: Profile = PLAIN
     reserve: int | None = None
@@ -48,6 +51,17 @@ class Rules:
     max_loaded: int | None = None
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
+    pin: tuple[str, ...] = ()
+    keep_alive: tuple[tuple[str, float | None], ...] = ()
+
+    def kept(self, model: str) -> float | None:
+        """Return how many seconds an idle model stays: the first pattern that fits, or the profile; ``None``: ever."""
+        found = (seconds for pattern, seconds in self.keep_alive if fnmatchcase(model, pattern))
+        return next(found, self.profile.keep_alive)
+
+    def pins(self, model: str) -> bool:
+        """Return whether a model is never unloaded by itself."""
+        return any(fnmatchcase(model, pattern) for pattern in self.pin)
 
     def limits(
         self,

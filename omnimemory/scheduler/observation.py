@@ -89,6 +89,11 @@ class Observer:
         else:
             self._loaded(key, opened, sampler)
 
+    def begin_again(self) -> None:
+        """Forget what the engine keeps: the model was unloaded."""
+        with self._lock:
+            self._kept = self._largest = 0
+
     def _enter(self, shape: Shape, loading: Shape | None) -> Window:
         with self._lock:
             opened = Window(shape, loading, solo=not self._open)

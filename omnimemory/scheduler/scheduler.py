@@ -23,9 +23,11 @@ from omnimemory.scheduler.admissions import Admissions, Rules, Ticket
 from omnimemory.scheduler.footprint import Request
 from omnimemory.scheduler.journal import Journal
 from omnimemory.scheduler.ledger import Ledger
+from omnimemory.scheduler.loadable import Loadable
 from omnimemory.scheduler.out_of_memory import RanOutError
 from omnimemory.scheduler.policy import BatchRefusedError, Decision
 from omnimemory.scheduler.probe import Available, Probe
+from omnimemory.scheduler.residency import Residency
 from omnimemory.scheduler.traces import End, Trace
 
 __all__ = ["Lease", "Scheduler"]
@@ -53,7 +55,8 @@ class Scheduler:
     ``rules`` are what may be used; ``reserve`` (bytes kept free for everything else) and ``max_bytes`` (the most this
     process may use at all) can be given alone. ``ledger`` is where processes tell each other what they were promised
     (``None``: they do not). A request that does not fit waits up to ``patience`` seconds. ``keep`` requests are
-    remembered, and all are written to the ``journal`` (``None``: to no file).
+    remembered, and all are written to the ``journal`` (``None``: to no file). ``neighbours`` may be set to what returns
+    the models of servers on this machine; it is asked only when something does not fit.
     """
 
     def __init__(
@@ -78,6 +81,8 @@ class Scheduler:
         self._journal = journal
         self._patience = patience
         self._keep = keep
+        self.residency = Residency()
+        self.neighbours: Callable[[], Sequence[Loadable]] | None = None
         self._begin()
         os.register_at_fork(after_in_child=_BeginAgain(self))
 
@@ -88,6 +93,7 @@ class Scheduler:
         self._numbers = itertools.count(1)
         self._traces: deque[Trace] = deque(maxlen=self._keep)
         self._admissions = Admissions(self._rules, self._probe, self._ledger)
+        self.residency.begin(self._changed, self._admissions)
         if self._ledger is not None:
             self._ledger.begin_again()
         if self._journal is not None:
@@ -100,16 +106,18 @@ class Scheduler:
         *,
         patience: float | None = None,
         cancelled: Callable[[], bool] | None = None,
+        may_evict: bool = True,
     ) -> Iterator[Lease]:
         """Hold memory for as many texts of the batch as fit, and give it back at the end, also after an error.
 
-        Waits up to ``patience`` seconds (``None``: as the scheduler was told), or until ``cancelled`` says so. Raises
+        Waits up to ``patience`` seconds (``None``: as the scheduler was told), or until ``cancelled`` says so. Without
+        ``may_evict`` only models whose keep-alive has run out are unloaded for it. Raises
         :class:`~omnimemory.scheduler.policy.BatchRefusedError` (a ``MemoryBudgetError`` with the ``decision``) when
         not even one text fits.
         """
         patience = self._patience if patience is None else patience
         trace = Trace(f"{self._name}-{next(self._numbers)}", os.getpid())
-        decision = self._admit(Ticket(request, time.monotonic(), patience), cancelled, trace)
+        decision = self._admit(Ticket(request, time.monotonic(), patience, may_evict), cancelled, trace)
         lease, began, outcome = Lease(decision.items, decision.need, decision), time.monotonic(), "failed"
         try:
             yield lease
@@ -131,11 +139,15 @@ class Scheduler:
                 if self._journal is not None:
                     self._journal.ended(trace.id, end)
                 self._changed.notify_all()
+            self.residency.watch()
 
     def _admit(self, ticket: Ticket, cancelled: Callable[[], bool] | None, trace: Trace) -> Decision:
         try:
+            self._look_around(ticket)
             decision = self._step(ticket, trace)
-            while decision.action == "wait":
+            while decision.action in ("wait", "evict"):
+                if decision.action == "evict":
+                    self.residency.make_room(tuple(victim.model for victim in decision.victims))
                 if cancelled is not None and cancelled():
                     ticket.patience = 0.0
                 decision = self._step(ticket, trace)
@@ -146,6 +158,15 @@ class Scheduler:
         if decision.runs:
             return decision
         raise BatchRefusedError(decision)
+
+    def _look_around(self, ticket: Ticket) -> None:
+        """Where a request does not fit, get to know which models of servers on this machine could go."""
+        if self.neighbours is None:
+            return
+        with self._changed:
+            fits = self._admissions.preview(ticket, time.monotonic()).action not in ("wait", "refuse")
+        for model in () if fits else self.neighbours():
+            self.residency.know(model)
 
     def _step(self, ticket: Ticket, trace: Trace) -> Decision:
         # Reading, deciding and promising are one step: two threads must not be promised the same bytes.
@@ -166,10 +187,24 @@ class Scheduler:
         if self._journal is not None:
             self._journal.decided(decision)
 
+    def plan(self, request: Request, *, may_evict: bool = True) -> Decision:
+        """Return what would be decided about a request now, and promise nothing."""
+        with self._changed:
+            now = time.monotonic()
+            return self._admissions.preview(Ticket(request, now, may_evict=may_evict), now)
+
+    def close(self) -> None:
+        """End what runs in the background and close the files; a later batch opens them again."""
+        self.residency.close()
+        with self._changed:
+            for part in (self._ledger, self._journal):
+                if part is not None:
+                    part.close()
+
     def log(self) -> list[Decision]:
         """Return the last decision about each of the last requests, oldest first; such as wait are left out."""
         with self._changed:
-            return [trace.last for trace in self._traces if trace.last.action != "wait"]
+            return [trace.last for trace in self._traces if trace.last.action not in ("wait", "evict")]
 
     def traces(self) -> list[Trace]:
         """Return the last requests of this process, oldest first; they may go on."""

@@ -1,0 +1,131 @@
+"""``models ps``, ``load``, ``unload`` and ``keep``: the models in memory. No memory of texts is opened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from omnimemory.cli.opening import current_settings
+from omnimemory.cli.options import examples, json_option
+from omnimemory.cli.output import format_bytes, format_seconds, note, print_json, print_table, visible, wants_json
+
+if TYPE_CHECKING:
+    from omnimemory.resident_models import LoadedModel, ResidentModels
+
+__all__ = ["keep", "load", "ps", "unload"]
+
+
+@contextmanager
+def _models() -> Iterator[ResidentModels]:
+    from omnimemory.resident_models import ResidentModels  # noqa: PLC0415 - keeps `--help` light
+    from omnimemory.wiring import embedding_service  # noqa: PLC0415 - as above
+
+    settings = current_settings()
+    service = embedding_service(settings, None)
+    try:
+        yield ResidentModels(settings, service)
+    finally:
+        service.close()
+
+
+@click.command(epilog=examples("omnimemory models ps", "omnimemory models ps --json"))
+@json_option
+def ps(as_json: bool) -> None:
+    """Show the models in the memory of an Ollama: who loaded them, what they hold, how long they stay.
+
+    A model of this package lives in the process that uses it: `omnimemory status` shows what those were promised.
+    """
+    with _models() as models:
+        found = models.loaded()
+    if wants_json(as_json):
+        for one in found:
+            print_json(asdict(one))
+    elif found:
+        columns = ("model", "where", "memory", "video", "loaded by", "stays")
+        print_table(columns, [_row(one) for one in found], numbers=("memory", "video"))
+    else:
+        note("No model is loaded.")
+
+
+@click.command(
+    epilog=examples(
+        "omnimemory models load ollama:nomic-embed-text",
+        "omnimemory models load ollama:nomic-embed-text --keep 1h --force",
+        "omnimemory models load minilm",
+    )
+)
+@click.argument("name")
+@click.option("--force", is_flag=True, help="Let idle models go for it that would have stayed.")
+@click.option("--keep", "kept", metavar="TIME", help="How long it stays after its last use: 10m, 0, -1 for ever.")
+@json_option
+def load(name: str, force: bool, kept: str | None, as_json: bool) -> None:
+    """Load the model NAME if there is memory for it; also with --force never where there is none.
+
+    A model of this package is loaded to see that it can be, and what it takes: it ends with this command.
+    """
+    began = time.perf_counter()
+    with _models() as models:
+        one = models.load(name, force=force, keep_alive=kept)
+    seconds = time.perf_counter() - began
+    if wants_json(as_json):
+        print_json({**asdict(one), "seconds": seconds})
+        return
+    ends = "; it ends with this command" if one.where == "here" else ""
+    click.echo(visible(f"{one.name} was loaded in {format_seconds(seconds)} and takes {format_bytes(one.bytes)}{ends}"))
+
+
+@click.command(
+    epilog=examples(
+        "omnimemory models unload ollama:nomic-embed-text",
+    )
+)
+@click.argument("name")
+@click.option("--foreign", is_flag=True, help="Also when others loaded it.")
+@json_option
+def unload(name: str, foreign: bool, as_json: bool) -> None:
+    """Unload the model NAME of an Ollama, see that it is gone, and say how much memory came back."""
+    with _models() as models:
+        done = models.unload(name, foreign=foreign)
+    if wants_json(as_json):
+        print_json(asdict(done))
+    elif done.freed_bytes or done.reason == "asked":
+        click.echo(visible(f"{done.model} was unloaded: {format_bytes(done.freed_bytes)} came back"))
+    else:
+        click.echo(visible(f"{done.model}: {done.reason}"))
+
+
+@click.command(
+    epilog=examples(
+        "omnimemory models keep ollama:nomic-embed-text 1h30m",
+        "omnimemory models keep ollama:nomic-embed-text -- -1",
+    )
+)
+@click.argument("name")
+@click.argument("duration", metavar="TIME")
+@json_option
+def keep(name: str, duration: str, as_json: bool) -> None:
+    """Keep the model NAME of an Ollama for TIME after its last use: seconds, 1h30m, 0, or -1 for ever.
+
+    How long models of this package stay in the processes that use them is a setting: schedule.keep_alive.
+    """
+    if not name.startswith("ollama:"):
+        raise click.UsageError(
+            f"{name} lives in the process that uses it: set schedule.keep_alive = ['{name}={duration}'] instead."
+        )
+    with _models() as models:
+        models.keep(name, duration)
+    if wants_json(as_json):
+        print_json({"name": name, "keep_alive": duration})
+    else:
+        click.echo(visible(f"{name} is kept for {duration}"))
+
+
+def _row(one: LoadedModel) -> tuple[str, ...]:
+    left = "as long as it is needed" if one.seconds_left is None else format_seconds(one.seconds_left)
+    video = format_bytes(one.vram_bytes) if one.vram_bytes else "-"
+    return one.name, one.where, format_bytes(one.bytes), video, "this package" if one.ours else "others", left

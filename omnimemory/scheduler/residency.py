@@ -1,0 +1,206 @@
+"""Models are loaded and unloaded here, for real: for room, because they are idle, or because somebody asks.
+
+Which of them goes is decided elsewhere (``policy.py``, ``victims.py``, ``residents.py``). Loading and unloading happen
+outside of the scheduler's lock, so that batches of other models go on. Idle models are unloaded by a thread that sleeps
+until the next keep-alive runs out, or looks every half minute whether memory is short; without models there is none.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import Counter
+from dataclasses import replace
+
+from omnimemory.errors import OmniMemoryError
+from omnimemory.scheduler.admissions import Admissions
+from omnimemory.scheduler.loadable import Loadable, Unloaded
+from omnimemory.scheduler.residents import Entry
+
+__all__ = ["Residency"]
+
+_LOOK_SECONDS = 30.0
+
+
+class Residency:
+    """The models of one scheduler. Safe for several threads; made anew in a forked child by :meth:`begin`."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, Loadable] = {}
+
+    def begin(self, changed: threading.Condition, admissions: Admissions) -> None:
+        """Use this lock and these requests; no thread runs yet."""
+        self._changed = changed
+        self._admissions = admissions
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self.unloads: Counter[str] = Counter()
+        for model in self._models.values():
+            self._enter(model)
+
+    def know(self, model: Loadable) -> None:
+        """Get to know a model. Two of one name count as loaded when both are, and are unloaded together."""
+        with self._changed:
+            known = self._models.get(model.name)
+            self._models[model.name] = model if known is None or known.served else _both(known, model)
+            self._enter(self._models[model.name])
+
+    def forget(self, name: str) -> None:
+        """Know a model no longer."""
+        with self._changed:
+            self._models.pop(name, None)
+            self._admissions.residents.forget(name)
+
+    def get(self, name: str) -> Loadable | None:
+        """Return a model that is known."""
+        return self._models.get(name)
+
+    def entries(self) -> list[Entry]:
+        """Return the models that are in memory, as they are now."""
+        with self._changed:
+            residents = self._admissions.residents
+            for name in self._models:
+                residents.sync(name, time.monotonic())
+            return [replace(entry) for entry in residents if entry.here]
+
+    def set_keep_alive(self, name: str, seconds: float | None) -> None:
+        """Keep a model so long after its last use (``None``: for ever)."""
+        with self._changed:
+            entry = self._admissions.residents.get(name)
+            if entry is not None:
+                entry.keep_alive = seconds
+        self.watch()
+        self._wake.set()
+
+    def set_pinned(self, name: str, *, pinned: bool) -> None:
+        """Never unload a model by itself, or do so again."""
+        with self._changed:
+            entry = self._admissions.residents.get(name)
+            if entry is not None:
+                entry.pinned = pinned
+
+    def unload(self, name: str, reason: str) -> Unloaded | None:
+        """Unload a model that is idle; ``None`` if it is in use or not there. Raises what unloading raises."""
+        with self._changed:
+            residents = self._admissions.residents
+            residents.sync(name, time.monotonic())
+            epoch = residents.begin_unload(name)
+        if epoch is None:
+            return None
+        freed = 0
+        try:
+            freed = self._models[name].unload()
+        finally:
+            with self._changed:
+                residents.unloaded(name, epoch, time.monotonic())
+                residents.sync(name, time.monotonic())
+                self._changed.notify_all()
+        self.unloads[reason] += 1
+        return Unloaded(name, freed, reason)
+
+    def make_room(self, names: tuple[str, ...]) -> int:
+        """Unload idle models for a request; return how many went. What cannot be unloaded is not counted on again."""
+        gone = 0
+        for name in names:
+            try:
+                gone += self.unload(name, "room") is not None
+            except OmniMemoryError:
+                self.unloads["failed"] += 1
+                self.forget(name)
+        return gone
+
+    def unload_idle(self) -> list[Unloaded]:
+        """Unload what was not used for as long as it is kept, and, while memory is short, what is worth least."""
+        with self._changed:
+            now = time.monotonic()
+            names = [(name, "idle") for name in self._admissions.residents.expired(now)]
+            pressed = self._admissions.reclaim(now)
+        names += [(pressed, "pressure")] if pressed and (pressed, "idle") not in names else []
+        found = [self.unload(name, reason) for name, reason in names]
+        return [one for one in found if one is not None]
+
+    # -- the thread
+
+    def watch(self) -> None:
+        """Have idle models unloaded in time, if there are any."""
+        if self._thread is not None or self._next() is None:
+            return
+        self._thread = threading.Thread(
+            target=_watch, args=(weakref.ref(self), self._wake), name="omnimemory-idle", daemon=True
+        )
+        try:
+            self._thread.start()
+        except RuntimeError:  # no memory for a stack, or the interpreter ends: the next batch tries again
+            self._thread = None
+
+    def close(self) -> None:
+        """End the thread."""
+        thread, self._thread = self._thread, None
+        self._wake.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(1.0)
+
+    def _next(self) -> float | None:
+        """Return in how many seconds to look again; ``None`` when nothing is there that could go."""
+        with self._changed:
+            ends = [
+                entry.expires()
+                for entry in self._admissions.residents
+                if entry.here and not entry.pinned and not entry.foreign
+            ]
+        if not ends:
+            return None
+        left = [end - time.monotonic() for end in ends if end is not None]
+        return min([_LOOK_SECONDS, *(max(0.01, seconds) for seconds in left)])
+
+    def _enter(self, model: Loadable) -> None:
+        residents, rules, now = self._admissions.residents, self._admissions.rules, time.monotonic()
+        entry = residents.get(model.name)
+        if entry is None:
+            kept, pinned = rules.kept(model.name), rules.pins(model.name)
+            entry = residents.know(Entry(model.name, keep_alive=kept, pinned=pinned))
+        # One that is known already may be in use: what is counted of it stays.
+        entry.is_loaded, entry.foreign = model.is_loaded, model.foreign
+        entry.footprint = model.footprint or entry.footprint
+        was_here = entry.here
+        residents.sync(model.name, now)
+        if model.served and entry.here:
+            entry.bytes = entry.footprint  # by now its server has said what it really takes
+            entry.since = entry.since if was_here else now - _LOOK_SECONDS  # it was there before it was seen
+
+
+def _watch(owner: weakref.ref[Residency], wake: threading.Event) -> None:
+    """Unload idle models until there are none, or until nobody needs them any more."""
+    while True:
+        residency = owner()
+        seconds = None if residency is None else residency._next()  # noqa: SLF001 - its own thread
+        if residency is None or residency._thread is not threading.current_thread():  # noqa: SLF001 - as above
+            return
+        if seconds is None:
+            residency._thread = None  # noqa: SLF001 - as above
+            return
+        del residency
+        wake.wait(seconds)
+        wake.clear()
+        residency = owner()
+        if residency is None or residency._thread is not threading.current_thread():  # noqa: SLF001 - as above
+            return
+        try:
+            residency.unload_idle()
+        except OmniMemoryError:
+            residency.unloads["failed"] += 1
+        del residency
+
+
+def _both(one: Loadable, other: Loadable) -> Loadable:
+    def load() -> None:
+        one.load()
+        other.load()
+
+    return replace(
+        other,
+        is_loaded=lambda: one.is_loaded() and other.is_loaded(),
+        load=load,
+        unload=lambda: one.unload() + other.unload(),
+    )
