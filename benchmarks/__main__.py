@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,12 +15,16 @@ from benchmarks.history import write_history
 from benchmarks.options import Options
 from benchmarks.table import Row, print_rows, skipped
 
-NAMES = ("ingest", "reingest", "search", "filter", "cache", "startup", "fusion", "redaction", "schedule", "embed")
+NAMES = (
+    *("ingest", "reingest", "search", "filter", "cache", "startup", "fusion", "redaction", "schedule", "embed"),
+    "ready",
+)
 
 
 def main(arguments: list[str]) -> int:
     """Run what is asked for; 1 when a target was missed."""
     given = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was measured is shown then, as for Ctrl-C
     if given.name == "history-file":
         write_history(given.path, given.lines, given.seed)
         return 0
@@ -70,11 +75,11 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name in ("ingest", "reingest", "all"):
             part.add_argument("--lines", type=int, help="lines of the generated history")
-        if name in ("search", "filter", "cache", "startup", "all"):
+        if name in ("search", "filter", "cache", "startup", "ready", "all"):
             part.add_argument("--rows", type=int, help="vectors (of a cache or store)")
         if name in ("search", "filter", "fusion", "all"):
             part.add_argument("--queries", type=int, help="queries a round, or questions to fit on")
-        if name in ("fusion", "embed", "all"):
+        if name in ("fusion", "embed", "ready", "all"):
             part.add_argument("--models", type=Path, metavar="PATH", help="a folder of pulled models")
         if name == "fusion":
             part.add_argument("--model", default="static", help="the embedding model to fit for")

@@ -53,13 +53,14 @@ def run(options: Options) -> Iterator[Row]:
     texts = {kind: _texts(options, kind) for kind in ("commands", "chunks")}
     peers = _peers(options, models / MODEL)
     yield from (skipped("embed", reason) for reason in peers.pop("missing", []))
-    rounds = [_round(options, model, texts, peers, number) for number in range(options.turns())]
+    rounds = list(_rounds(options, model, texts, peers))
     for kind in texts:
         yield from _speed_rows(kind, rounds, list(peers))
         yield from _bare_rows(kind, rounds)
     yield _limit_row(options, model, texts["chunks"], rounds)
     yield from _small_rows(rounds, list(peers))
-    yield from _pipeline_rows(options, models)
+    if len(rounds) == options.turns():
+        yield from _pipeline_rows(options, models)
 
 
 def _peers(options: Options, model: Path) -> dict[str, Any]:
@@ -145,21 +146,33 @@ def chunks_of(source: str, size: int) -> list[str]:
     return found[:: max(1, len(found) // size)]
 
 
+def _rounds(options: Options, model: str, texts: dict[str, Path], peers: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the rounds; who stops the run has those that are done."""
+    for number in range(options.turns()):
+        try:
+            yield _round(options, model, texts, peers, number)
+        except KeyboardInterrupt:
+            if not number:
+                raise
+            say(f"stopped: the figures are of {number} rounds, and nothing else is measured")
+            return
+
+
 def _round(options: Options, model: str, texts: dict[str, Path], peers: dict[str, Any], number: int) -> dict[str, Any]:
     """Run every side once, one after the other."""
     results: dict[str, Any] = {}
-    for kind, path in texts.items():
-        for precision in PRECISIONS:
-            say(f"  round {number + 1}: {kind}, ours, {precision}")
-            given = {"texts": str(path), "model": model, "precision": precision}
-            results[kind, precision] = in_child("benchmarks.embed_sides:ours", options.work, **given)
-            results[kind, f"bare {precision}"] = in_child("benchmarks.embed_sides:bare", options.work, **given)
-        for name, (function, arguments, python) in peers.items():
-            if name == "Chroma" and kind != "commands":
-                continue
-            say(f"  round {number + 1}: {kind}, {name}")
-            few = _few(path, options.size(192, 16)) if name == "Chroma" else path
-            results[kind, name] = in_child(function, options.work, python=python, texts=str(few), **arguments)
+    files = {kind: str(path) for kind, path in texts.items()}
+    for precision in PRECISIONS:
+        say(f"  round {number + 1}: ours, {precision}")
+        given = {"texts": files, "model": model, "precision": precision}
+        for name, function in ((precision, "ours"), (f"bare {precision}", "bare")):
+            found = in_child(f"benchmarks.embed_sides:{function}", options.work, **given)
+            results |= {(kind, name): found[kind] for kind in texts}
+    for name, (function, arguments, python) in peers.items():
+        say(f"  round {number + 1}: {name}")
+        asked = {"commands": str(_few(texts["commands"], options.size(128, 16)))} if name == "Chroma" else files
+        found = in_child(function, options.work, python=python, texts=asked, **arguments)
+        results |= {(kind, name): found[kind] for kind in asked}
     say(f"  round {number + 1}: the limit")
     results["limit"] = in_child("benchmarks.embed_sides:limit", options.work, seconds=0.2 if options.quick else 1.0)
     return results
@@ -272,14 +285,14 @@ def _some_documents(options: Options) -> Path:
         return folder
     folder.mkdir()
     files = sorted(path for path in options.docs.rglob("*") if path.is_file())
-    for path in files[:: max(1, len(files) // options.size(60, 3, options.texts and max(3, options.texts // 50)))]:
+    for path in files[:: max(1, len(files) // options.size(12, 3))]:
         shutil.copyfile(path, folder / f"{path.stem[:60]}-{len(list(folder.iterdir()))}{path.suffix}")
     return folder
 
 
 def _some_history(options: Options) -> Path:
     path = options.work / "pipeline-history"
-    commands = _commands(options, options.size(5_000, 48, options.texts))
+    commands = _commands(options, options.size(5_000, 48))
     path.write_bytes(b"".join(entry(command, 1_600_000_000 + number) for number, command in enumerate(commands)))
     return path
 

@@ -1,5 +1,7 @@
 """The sides of the ``embed`` benchmark, each in a process of its own: ours, the bare session, and the peers.
 
+``texts`` are files of texts by kind; results are by kind too.
+
 The peers' functions import nothing of this package: they may run in an environment that does not have it.
 """
 
@@ -11,16 +13,19 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.timing import Stopwatch, peak_rss
+
+if TYPE_CHECKING:
+    from omnimemory.embedders.onnx import OnnxEmbedder
 
 __all__ = ["bare", "chroma", "flops", "ingest", "limit", "ours", "sentence_transformers", "txtai"]
 
 _WARM = 8  # texts embedded before the clock starts: what is loaded on first use is not speed
 
 
-def ours(texts: str, model: str, precision: str, rounds: int = 1) -> dict[str, Any]:
+def ours(texts: dict[str, str], model: str, precision: str) -> dict[str, Any]:
     """Embed all texts with the onnx embedder and its defaults."""
     started = time.perf_counter()
     from omnimemory.embedders.onnx import OnnxEmbedder
@@ -28,17 +33,22 @@ def ours(texts: str, model: str, precision: str, rounds: int = 1) -> dict[str, A
     embedder = OnnxEmbedder(model, precision=precision)
     embedder.embed(["ready"], "query")
     ready = time.perf_counter() - started
-    return _timed(texts, lambda some: embedder.embed(some, "document"), ready, rounds)
+    return _timed(texts, lambda some: embedder.embed(some, "document"), ready)
 
 
-def bare(texts: str, model: str, precision: str) -> dict[str, Any]:
+def bare(texts: dict[str, str], model: str, precision: str) -> dict[str, Any]:
     """Alternate our embedder with the bare session on the same batches, tokenised before the clock starts."""
+    from omnimemory.embedders.onnx import OnnxEmbedder
+
+    embedder = OnnxEmbedder(model, precision=precision)
+    return {kind: _beside_bare(embedder, _read(path)) for kind, path in texts.items()}
+
+
+def _beside_bare(embedder: OnnxEmbedder, every: list[str]) -> dict[str, list[float]]:
     from omnimemory.embedders.batches import plan
-    from omnimemory.embedders.onnx import BUDGET, OnnxEmbedder
+    from omnimemory.embedders.onnx import BUDGET
     from omnimemory.embedders.onnx_session import available_cores, run_batches
 
-    every = _read(texts)
-    embedder = OnnxEmbedder(model, precision=precision)
     embedder.embed(every[:_WARM], "document")
     loaded = embedder._model  # noqa: SLF001 - what is inside is what is compared
     assert loaded is not None
@@ -103,7 +113,7 @@ def _rate(action: Callable[[], Any], cores: int, seconds: float) -> float:
     return sum(counts) / (time.perf_counter() - started)
 
 
-def sentence_transformers(texts: str, model: str) -> dict[str, Any]:
+def sentence_transformers(texts: dict[str, str], model: str) -> dict[str, Any]:
     """Embed all texts with sentence-transformers and its defaults."""
     started = time.perf_counter()
     from sentence_transformers import SentenceTransformer
@@ -113,7 +123,7 @@ def sentence_transformers(texts: str, model: str) -> dict[str, Any]:
     return _timed(texts, made.encode, time.perf_counter() - started)
 
 
-def txtai(texts: str, model: str) -> dict[str, Any]:
+def txtai(texts: dict[str, str], model: str) -> dict[str, Any]:
     """Embed all texts with txtai and its defaults."""
     started = time.perf_counter()
     from txtai import Embeddings
@@ -123,7 +133,7 @@ def txtai(texts: str, model: str) -> dict[str, Any]:
     return _timed(texts, made.batchtransform, time.perf_counter() - started)
 
 
-def chroma(texts: str, folder: str) -> dict[str, Any]:
+def chroma(texts: dict[str, str], folder: str) -> dict[str, Any]:
     """Embed texts with Chroma's default embedding function, whose files are below ``folder`` already."""
     os.environ["HOME"] = folder
     started = time.perf_counter()
@@ -135,12 +145,14 @@ def chroma(texts: str, folder: str) -> dict[str, Any]:
     return _timed(texts, made, time.perf_counter() - started)
 
 
-def _timed(texts: str, embed: Callable[[list[str]], Any], ready: float, rounds: int = 1) -> dict[str, Any]:
-    every = _read(texts)
+def _timed(texts: dict[str, str], embed: Callable[[list[str]], Any], ready: float) -> dict[str, Any]:
+    return {kind: {"ready": ready, **_timed_kind(_read(path), embed)} for kind, path in texts.items()}
+
+
+def _timed_kind(every: list[str], embed: Callable[[list[str]], Any]) -> dict[str, Any]:
     embed(every[:_WARM])
     watch = Stopwatch()
-    for _ in range(rounds):
-        rows = embed(every)
+    rows = embed(every)
     cost = watch.cost()
     single = []
     for text in every[:20]:
@@ -148,9 +160,8 @@ def _timed(texts: str, embed: Callable[[list[str]], Any], ready: float, rounds: 
         embed([text])
         single.append(time.perf_counter() - begun)
     return {
-        "ready": ready,
-        "wall": cost.wall / rounds,
-        "cpu": cost.cpu / rounds,
+        "wall": cost.wall,
+        "cpu": cost.cpu,
         "texts": len(every),
         "dim": len(rows[0]),
         "query": sorted(single)[len(single) // 2],

@@ -139,6 +139,17 @@ def test_embed_compares_with_the_bare_session_and_with_the_peers_that_there_are(
     assert not [path for path in tmp_path.iterdir() if path.name != ".ses"], "the temporary folder was not removed"
 
 
+def test_ready_tells_when_the_first_answer_is_there_and_where_a_search_spends_its_time(tmp_path):
+    rows = rows_of(benchmark(tmp_path, "ready", "--quick", "--json", "--rows", "20"))
+    titles = {row["what"]: row for row in rows}
+    parts = titles["static: first answer of a process"]["data"]["inside"][0]
+    assert set(parts) == {"import", "store", "model", "question", "close", "cpu", "later"}
+    assert all(seconds > 0 for seconds in parts.values())
+    assert "static: a question to 20 notes" in titles
+    assert "interpreter" in titles["static: omnimemory search, a whole process"]["limit"]
+    assert any(title.startswith("skipped: it needs --models") for title in titles)
+
+
 FLOWERS = ("daisy", "iris", "poppy", "rose", "tulip", "violet", "lily", "lotus", "peony", "aster", "dahlia", "clover")
 
 
