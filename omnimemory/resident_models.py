@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omnimemory.config import Settings
 from omnimemory.embedding_costs import Costs
@@ -25,9 +25,13 @@ from omnimemory.scheduler.loadable import Loadable, Unloaded, trim
 from omnimemory.scheduler.policy import Decision
 from omnimemory.served_residency import OllamaModels
 
+if TYPE_CHECKING:
+    from omnimemory.recommending.recommend import Candidate, Recommendation
+
 __all__ = ["LoadedModel", "ResidentModels"]
 
 _OLLAMA = "ollama:"
+_BESIDE = 200 << 20  # what a runtime takes beside the weights; a prior, for models that are not here yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,25 @@ class ResidentModels:
             "loaded": [{name: getattr(one, name) for name in one.__dataclass_fields__} for one in self.loaded()],
             "unloads": dict(self._residency.unloads),
         }
+
+    def recommend(self, question: str | None = None, *, level: str | None = None) -> Recommendation:
+        """Return which embedding model suits this machine now, and with a question which chat model suits that.
+
+        ``level`` (low, medium, high) overrides how hard the question looks. What :meth:`can_load` would refuse stands
+        last. Raises :class:`ConfigError` for another level and for a damaged table of models.
+        """
+        from omnimemory.recommending.candidates import known_candidates, served_candidates  # noqa: PLC0415 - rare
+        from omnimemory.recommending.recommend import recommend  # noqa: PLC0415 - rare
+
+        notes: list[str] = []
+        found = [*known_candidates(self._settings), *served_candidates(self._settings, notes)]
+        return recommend(found, self._would_fit, question, level=level, notes=tuple(notes))
+
+    def _would_fit(self, candidate: Candidate) -> tuple[bool, str]:
+        if candidate.ready:
+            return self.can_load(candidate.name)
+        decision = self._scheduler.plan(Request(candidate.name, 1, candidate.bytes + _BESIDE, 0))
+        return decision.runs, decision.reason
 
     # -- loading
 

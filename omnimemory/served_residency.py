@@ -19,7 +19,13 @@ from omnimemory.config import Settings
 from omnimemory.errors import ConfigError, ModelServerError
 from omnimemory.model_servers.keep_alive import KeepAlive
 from omnimemory.model_servers.ollama import Ollama, ollama_terms
-from omnimemory.model_servers.ollama_records import InstalledModel, RunningModel, canonical_name, find_model
+from omnimemory.model_servers.ollama_records import (
+    InstalledModel,
+    ModelDetails,
+    RunningModel,
+    canonical_name,
+    find_model,
+)
 from omnimemory.model_servers.patience import Patience
 from omnimemory.scheduler.loadable import Loadable
 
@@ -59,6 +65,11 @@ class OllamaModels:
         """Return what the server has on its disk. Raises :class:`ModelServerError`."""
         with self._client() as client:
             return client.tags()
+
+    def details(self, name: str) -> ModelDetails:
+        """Return what a model is. Raises :class:`ModelServerError`."""
+        with self._client() as client:
+            return client.show(name)
 
     def is_ours(self, model: RunningModel) -> bool:
         """Return whether this package loaded it."""

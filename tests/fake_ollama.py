@@ -46,6 +46,8 @@ class FakeModel:
     refuses: dict = field(default_factory=dict)
     ram: int = 300_000_000
     vram: int = 0
+    disk: int = 45_000_000
+    parameters: int = 22_565_376
 
     def row(self, text):
         if self.vector is not None:
@@ -118,7 +120,7 @@ class FakeOllama(FakeServer):
             200,
             {
                 "models": [
-                    {"name": name, "model": name, "size": 45_000_000, "digest": model.digest.removeprefix("sha256:")}
+                    {"name": name, "model": name, "size": model.disk, "digest": model.digest.removeprefix("sha256:")}
                     | ({"remote_host": model.remote_host} if model.remote_host else {})
                     for name, model in self.models.items()
                 ]
@@ -159,7 +161,7 @@ class FakeOllama(FakeServer):
                 "details": {"family": "bert", "quantization_level": "F16"},
                 "model_info": {
                     "general.architecture": "bert",
-                    "general.parameter_count": 22_565_376,
+                    "general.parameter_count": model.parameters,
                     "bert.context_length": model.context,
                     "bert.embedding_length": model.dim,
                 },

@@ -35,6 +35,7 @@ FLOORS = {
     "forgetting": 2,
     "search": 2,
     "procedure": 2,
+    "recommending": 2,
     "reembedding": 2,
     "scheduling": 2,
     "served_residency": 2,

@@ -13,6 +13,7 @@ from omnimemory.cli.opening import current_settings
 from omnimemory.cli.options import examples, json_option
 from omnimemory.cli.output import format_bytes, note, print_json, print_table, visible, wants_json
 from omnimemory.cli.progress import progress_on_terminal
+from omnimemory.cli.recommend import recommend
 from omnimemory.cli.residents import keep, load, ps, unload
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = ["models"]
         "omnimemory models pull minilm",
         "omnimemory models rm minilm",
         "omnimemory models calibrate minilm",
+        "omnimemory models recommend",
         "omnimemory models ps",
     ),
 )
@@ -41,7 +43,7 @@ def models() -> None:
     """
 
 
-for _command in (calibrate, ps, load, unload, keep):
+for _command in (calibrate, recommend, ps, load, unload, keep):
     models.add_command(_command)
 
 

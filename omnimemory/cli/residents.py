@@ -17,11 +17,12 @@ from omnimemory.cli.output import format_bytes, format_seconds, note, print_json
 if TYPE_CHECKING:
     from omnimemory.resident_models import LoadedModel, ResidentModels
 
-__all__ = ["keep", "load", "ps", "unload"]
+__all__ = ["keep", "load", "opened_models", "ps", "unload"]
 
 
 @contextmanager
-def _models() -> Iterator[ResidentModels]:
+def opened_models() -> Iterator[ResidentModels]:
+    """Yield the models as the settings describe them, without opening a memory."""
     from omnimemory.resident_models import ResidentModels  # noqa: PLC0415 - keeps `--help` light
     from omnimemory.wiring import embedding_service  # noqa: PLC0415 - as above
 
@@ -40,7 +41,7 @@ def ps(as_json: bool) -> None:
 
     A model of this package lives in the process that uses it: `omnimemory status` shows what those were promised.
     """
-    with _models() as models:
+    with opened_models() as models:
         found = models.loaded()
     if wants_json(as_json):
         for one in found:
@@ -69,7 +70,7 @@ def load(name: str, force: bool, kept: str | None, as_json: bool) -> None:
     A model of this package is loaded to see that it can be, and what it takes: it ends with this command.
     """
     began = time.perf_counter()
-    with _models() as models:
+    with opened_models() as models:
         one = models.load(name, force=force, keep_alive=kept)
     seconds = time.perf_counter() - began
     if wants_json(as_json):
@@ -89,7 +90,7 @@ def load(name: str, force: bool, kept: str | None, as_json: bool) -> None:
 @json_option
 def unload(name: str, foreign: bool, as_json: bool) -> None:
     """Unload the model NAME of an Ollama, see that it is gone, and say how much memory came back."""
-    with _models() as models:
+    with opened_models() as models:
         done = models.unload(name, foreign=foreign)
     if wants_json(as_json):
         print_json(asdict(done))
@@ -117,7 +118,7 @@ def keep(name: str, duration: str, as_json: bool) -> None:
         raise click.UsageError(
             f"{name} lives in the process that uses it: set schedule.keep_alive = ['{name}={duration}'] instead."
         )
-    with _models() as models:
+    with opened_models() as models:
         models.keep(name, duration)
     if wants_json(as_json):
         print_json({"name": name, "keep_alive": duration})
