@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ K = 10
 WEIGHTS = tuple(tenth / 10 for tenth in range(11))
 _SEED = 11
 _SHORTEST_SECTION = 200
+_WORSE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,15 @@ def _rows(found: dict[str, Any]) -> Iterator[Row]:
         )
     for name, score in found["held"].items():
         note = {found["winner"]: "the winner", found["current"]: "set in omnimemory/search.py"}.get(name, "")
-        yield Row("fusion", f"{kind}, other half, {name}", _shown(score), note, data=score)
+        row = Row("fusion", f"{kind}, other half, {name}", _shown(score), note, data=score)
+        yield _judged(row, score, found["held"]) if name == found["current"] else row
+
+
+def _judged(row: Row, score: dict[str, float], held: dict[str, dict[str, float]]) -> Row:
+    """Return the row with its target: to be hardly worse than the better of vectors and keywords alone."""
+    best = {name: max(held["vector"][name], held["keyword"][name]) for name in ("mrr", "found")}
+    ok = all(score[name] >= best[name] - _WORSE for name in best)
+    return replace(row, target=f">= best leg - {_WORSE:g}", ok=ok, by_size=True)
 
 
 def _shown(score: dict[str, float]) -> str:

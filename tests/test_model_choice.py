@@ -180,4 +180,6 @@ def test_keywords_are_searched_without_a_model_runtime(chosen, stand_in):
 
 def test_weights_of_a_hybrid_search_go_by_the_model():
     assert vector_weight("static:wordllama-64", "commands") == VECTOR_WEIGHTS["static"]["commands"]
+    assert vector_weight("onnx:all-MiniLM-L6-v2@int8:256", "commands") == 0.8
+    assert vector_weight("onnx:all-MiniLM-L6-v2@float32", "documents") == 0.7
     assert vector_weight("own:thing", "documents") == 0.5

@@ -4,16 +4,18 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
+from fault_cases import tell
 from reembed_cases import fill, fresh, held, notes, spaces
 from store_cases import ROOT
 
-from omnimemory.embedders.onnx import OnnxEmbedder
 from omnimemory.embedders.static import StaticEmbedder
 from omnimemory.memory import Memory
 
@@ -76,45 +78,71 @@ def test_a_move_killed_right_after_the_switch_is_of_the_new_model(settings, tmp_
         assert memory.search(notes(6)[5], k=1, mode="vector")[0].text == notes(6)[5]
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(3600)
-def test_static_to_minilm_of_20_000_commands_killed_at_20_random_moments(settings, minilm, tmp_path):
-    words = random.Random(4)
-    tools = ("git", "docker", "kubectl", "tar", "ssh", "rsync", "systemctl", "curl", "find", "ffmpeg")
-    commands = [
-        f"{words.choice(tools)} --{words.choice('abcdefgh')}{n} target-{n * 7919 % 20011}" for n in range(20_000)
-    ]
+CASES = [
+    pytest.param("static:wordllama-128", 1_500, 3, id="small"),
+    pytest.param("minilm", 20_000, 20, id="minilm", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
+]
 
-    def read(memory, folder):
-        history = folder / "history"
-        history.write_text("".join(f": {1_600_000_000 + n}:0;{text}\n" for n, text in enumerate(commands)))
+
+@pytest.mark.parametrize(("model", "count", "kills"), CASES)
+def test_a_move_killed_at_random_moments_is_searched_all_the_while_and_ends_as_a_fresh_store(
+    settings, tmp_path, request, capsys, model, count, kills
+):
+    words, tools = random.Random(4), ("git", "docker", "kubectl", "tar", "ssh", "rsync", "curl", "find", "ffmpeg")
+    commands = [
+        f"{words.choice(tools)} --{words.choice('abcdefgh')}{n} target-{n * 7919 % 20011}" for n in range(count)
+    ]
+    own = {"OMNIMEMORY_EMBEDDING_BATCH_SIZE": 64}
+    if model == "minilm":
+        own["OMNIMEMORY_MODELS_PATH"] = request.getfixturevalue("minilm").folder.parent
+        settings = settings.with_values({"models.path": own["OMNIMEMORY_MODELS_PATH"]})
+    _read(settings, commands, tmp_path)
+    with Memory(settings=settings) as memory:
+        before = held(memory)
+    moments, dice = [], random.Random(11)
+    for number in range(kills):
+        if model == "minilm":
+            child = start(settings, "--model", model, **own)
+            _wait_for(settings, child, number * count // kills)
+            time.sleep(dice.uniform(0, 0.4))  # any moment will do: nothing is waited for
+            child.kill()
+        else:  # too fast for that
+            child = start(settings, "--model", model, faults=f"*:kill@{dice.randint(5, 60)}", **own)
+        assert outcome(child)[0] == -signal.SIGKILL, "it ended before it was killed"
+        moments.append(_moved(settings))
+        with Memory(settings=settings) as memory:
+            assert held(memory) == before
+            asked = dice.choice(commands)
+            assert memory.search(asked, k=1, mode="vector")[0].text == asked
+    report = json.loads(outcome(start(settings, "--model", model, **own), 1800)[1])
+    assert (report["state"], report["resumed"], report["texts"]) == ("moved", moments[-1], count)
+    with Memory(settings=settings) as memory:
+        found = held(memory)["commands"]
+    fresh_one = settings.with_values({"store.path": tmp_path / "fresh", "cache.path": tmp_path / "fresh-cache"})
+    _read(fresh_one, commands, tmp_path, model)
+    with Memory(settings=fresh_one) as memory:
+        wanted = held(memory)["commands"]
+    assert found.keys() == wanted.keys()
+    left, right = (np.stack([np.frombuffer(side[text], dtype="<f4") for text in wanted]) for side in (found, wanted))
+    np.testing.assert_allclose(left, right, rtol=0, atol=2e-6)
+    tell(capsys, f"{count:,} commands, killed {kills} times with {moments} moved: equal to a fresh store")
+
+
+def _read(settings, commands, folder, model="static"):
+    history = folder / "history"
+    history.write_text("".join(f": {1_600_000_000 + n}:0;{text}\n" for n, text in enumerate(commands)))
+    with Memory(settings=settings, model=model) as memory:
         memory.ingest_history(history, shell="zsh")
 
-    models = {"models.path": minilm.folder.parent}
-    chosen = settings.with_values(models)
-    with Memory(settings=chosen, model="static") as memory:
-        read(memory, tmp_path)
-        before = held(memory)
-    killed, dice = 0, random.Random(11)
-    own = {"OMNIMEMORY_MODELS_PATH": minilm.folder.parent, "OMNIMEMORY_EMBEDDING_BATCH_SIZE": 512}
-    while killed < 20:
-        child = start(chosen, "--model", "minilm", **own)
-        time.sleep(dice.uniform(0.5, 8.0))  # any moment will do: nothing is waited for
-        child.kill()
-        killed += outcome(child)[0] == -signal.SIGKILL
-        with Memory(settings=chosen) as memory:
-            if memory.embeddings.dim == 384:
-                break  # it was faster than all the kills
-            assert held(memory) == before
-            assert memory.search(commands[77], k=1, mode="vector")[0].text == commands[77]
-    assert killed >= 1
-    _, report = outcome(start(chosen, "--model", "minilm", **own), 1800)
-    assert json.loads(report)["state"] in ("moved", "unchanged")
-    with Memory(settings=chosen) as memory:
-        found = held(memory)
-    wanted = fresh(chosen, tmp_path, OnnxEmbedder.of_installed(minilm), read)
-    assert found.keys() == wanted.keys()
-    assert found["commands"].keys() == wanted["commands"].keys()
-    pairs = [(vector, wanted["commands"][text]) for text, vector in found["commands"].items()]
-    left, right = (np.stack([np.frombuffer(pair[side], dtype="<f4") for pair in pairs]) for side in (0, 1))
-    np.testing.assert_allclose(left, right, rtol=0, atol=2e-6)
+
+def _moved(settings):
+    with closing(sqlite3.connect(settings.store.path / "catalog.sqlite3", timeout=30)) as sql:
+        return sql.execute(
+            "SELECT count(*) FROM vectors v JOIN collections c ON c.id = v.collection_id WHERE c.name = 'commands:next'"
+        ).fetchone()[0]
+
+
+def _wait_for(settings, child, count):
+    while _moved(settings) < count:
+        assert child.poll() is None, child.stderr.read()
+        time.sleep(0.02)
