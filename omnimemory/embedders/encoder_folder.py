@@ -11,7 +11,7 @@ they are not used.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,22 @@ from typing import Any
 from omnimemory.embedders.base import Role
 from omnimemory.errors import EmbedderError
 
-__all__ = ["ACTIVATIONS", "ARCHITECTURES", "EncoderFolder", "Shape", "read_encoder_folder", "read_json"]
+__all__ = [
+    "ACTIVATIONS",
+    "ARCHITECTURES",
+    "PARTS",
+    "EncoderFolder",
+    "Shape",
+    "read_encoder_folder",
+    "read_json",
+    "whole_number",
+]
 
 ARCHITECTURES = ("bert", "roberta", "xlm-roberta", "distilbert")
 """Kinds of config.json whose graph is written from the weights; others need a ready ``.onnx`` file."""
+
+PARTS = ("Transformer", "Pooling", "Normalize")
+"""Parts of a model that modules.json may name."""
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 
@@ -80,11 +92,19 @@ class EncoderFolder:
         return [self.graph, *data, self.tokenizer]
 
 
-def read_encoder_folder(path: Path, max_tokens: int | None = None, *, ready: bool = True) -> EncoderFolder:
+def read_encoder_folder(
+    path: Path,
+    max_tokens: int | None = None,
+    *,
+    ready: bool = True,
+    kinds: Sequence[str] = ARCHITECTURES,
+    parts: Sequence[str] = PARTS,
+) -> EncoderFolder:
     """Return what the folder holds. Raises :class:`EmbedderError` naming the file that is missing or not understood.
 
     ``max_tokens`` replaces the number of tokens that the folder says, as far as the model has positions for them.
-    Without ``ready`` a ready ``.onnx`` file does not count.
+    Without ``ready`` a ready ``.onnx`` file does not count. ``kinds`` and ``parts`` are those that the caller knows; of
+    kinds that are not among :data:`ARCHITECTURES` the caller reads the shape.
     """
     if not path.is_dir():
         raise EmbedderError(f"There is no model folder {path}. Give the folder that holds config.json.")
@@ -94,22 +114,23 @@ def read_encoder_folder(path: Path, max_tokens: int | None = None, *, ready: boo
         next((path / name for name in _GRAPHS if ready and (path / name).is_file()), None),
     )
     kind = str(config.get("model_type", "unknown"))
-    written = kind in ARCHITECTURES and weights.is_file()
+    written = kind in kinds and weights.is_file()
     if not written and graph is None:
-        missing = "its model.safetensors is missing" if kind in ARCHITECTURES else f"it is of the kind {kind!r}"
+        missing = "its model.safetensors is missing" if kind in kinds else f"it is of the kind {kind!r}"
+        hint = " MLX runs it: mlx:FOLDER." if kind == "gemma3_text" and kind not in kinds else ""
         raise EmbedderError(
             f"The model in {path} cannot be used: {missing}. Needed is a model.safetensors of the kind "
-            f"{', '.join(ARCHITECTURES)}{', or a model.onnx' * ready}."
+            f"{', '.join(kinds)}{', or a model.onnx' * ready}.{hint}"
         )
     if not (path / "tokenizer.json").is_file():
         raise EmbedderError(f"{path} has no tokenizer.json. Pull the model again, or save its fast tokenizer there.")
-    shape = _shape(path, config) if written else None
+    shape = _shape(path, config) if written and kind in ARCHITECTURES else None
     sentence = _optional_json(path / "sentence_bert_config.json")
     return EncoderFolder(
         path=path,
         shape=shape,
-        hidden=_whole(path, config, "hidden_size", "dim", "n_embd"),
-        pooling=_pooling(path),
+        hidden=whole_number(path, config, "hidden_size", "dim", "n_embd"),
+        pooling=_pooling(path, parts),
         max_tokens=_max_tokens(path, config, sentence, shape, max_tokens),
         prompts=_prompts(path),
         lowercase=bool(sentence.get("do_lower_case", False)),
@@ -133,15 +154,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _optional_json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
-
-
-def _whole(path: Path, config: Mapping[str, Any], *names: str) -> int:
+def whole_number(path: Path, config: Mapping[str, Any], *names: str) -> int:
+    """Return the first of these that ``config`` has, a number above 0. Raises :class:`EmbedderError`."""
     value = next((config[name] for name in names if name in config), None)
     if type(value) is not int or not 0 < value <= _MOST_TOKENS:
         raise EmbedderError(f"{path / 'config.json'} has no sensible {names[0]} ({value!r}). Pull the model again.")
     return value
+
+
+def _optional_json(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
 
 
 def _shape(path: Path, config: Mapping[str, Any]) -> Shape:
@@ -153,30 +175,33 @@ def _shape(path: Path, config: Mapping[str, Any]) -> Shape:
             f"{config.get('position_embedding_type', 'absolute')!r}; known are {', '.join(ACTIVATIONS)} and 'absolute'."
         )
     offset = int(config.get("pad_token_id", 1)) + 1 if "roberta" in kind else 0
-    hidden, heads = _whole(path, config, "hidden_size", "dim"), _whole(path, config, "num_attention_heads", "n_heads")
+    hidden, heads = (
+        whole_number(path, config, "hidden_size", "dim"),
+        whole_number(path, config, "num_attention_heads", "n_heads"),
+    )
     if hidden % heads:
         raise EmbedderError(f"{path / 'config.json'}: {hidden} dimensions cannot be shared by {heads} heads.")
     return Shape(
         kind=kind,
         hidden=hidden,
-        layers=_whole(path, config, "num_hidden_layers", "n_layers"),
+        layers=whole_number(path, config, "num_hidden_layers", "n_layers"),
         heads=heads,
-        inner=_whole(path, config, "intermediate_size", "hidden_dim"),
+        inner=whole_number(path, config, "intermediate_size", "hidden_dim"),
         activation=activation,
         epsilon=float(config.get("layer_norm_eps", 1e-12)),
-        positions=_whole(path, config, "max_position_embeddings") - offset,
+        positions=whole_number(path, config, "max_position_embeddings") - offset,
         offset=offset,
     )
 
 
-def _pooling(path: Path) -> str:
+def _pooling(path: Path, parts: Sequence[str]) -> str:
     modules = path / "modules.json"
     if modules.exists():
         try:
             kinds = [str(module["type"]).rpartition(".")[2] for module in json.loads(modules.read_bytes())]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise EmbedderError(f"{modules} cannot be read ({error}). Pull the model again.") from error
-        foreign = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+        foreign = [kind for kind in kinds if kind not in parts]
         if foreign:
             raise EmbedderError(f"The model in {path} has a part that is not known here: {', '.join(foreign)}.")
     settings = path / "1_Pooling" / "config.json"

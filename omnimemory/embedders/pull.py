@@ -32,8 +32,12 @@ _OPTIONAL = (
     "1_Pooling/config.json",
     "config_sentence_transformers.json",
     "tokenizer_config.json",
+    "2_Dense/config.json",
+    "2_Dense/model.safetensors",
+    "3_Dense/config.json",
+    "3_Dense/model.safetensors",
 )
-"""Small files that say how a model is used; those that are there are taken as well."""
+"""Files that say how a model is used, and its layers behind the pooling; those that are there are taken as well."""
 
 
 def usual_sources(card: ModelCard, folder: Path | None = None) -> list[Source]:
@@ -148,7 +152,13 @@ def _from_source(
 def _check_usable(card: ModelCard, folder: Path) -> None:
     """Raise :class:`EmbedderError` for files that are whole and yet no model that runs here; they are removed."""
     try:
-        found = read_encoder_folder(folder, ready=card.provider != "mlx")
+        if card.provider == "mlx":
+            from omnimemory.embedders.mlx.folder import read_mlx_folder  # noqa: PLC0415 - the one that is needed
+
+            for weights in read_mlx_folder(folder).weights:
+                Tensors(weights)
+            return
+        found = read_encoder_folder(folder)
         if found.shape is not None:
             Tensors(found.weights)
     except EmbedderError:

@@ -23,7 +23,7 @@ from omnimemory.errors import EmbedderError
 __all__ = ["Tensors"]
 
 _MOST_HEADER = 100_000_000  # the limit of the safetensors library itself
-_SIZES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_SIZES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U32": 4, "U8": 1, "BOOL": 1}
 
 
 class Tensors(Mapping[str, NDArray[np.float32]]):
@@ -63,6 +63,10 @@ class Tensors(Mapping[str, NDArray[np.float32]]):
 
     def __len__(self) -> int:
         return len(self._header)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor, of whatever it holds."""
+        return self._header[name][1]
 
     def release(self) -> None:
         """Let the system take back the pages that were read; they are read again if they are needed."""

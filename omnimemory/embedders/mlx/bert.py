@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from omnimemory.embedders.bert_names import part_names, prefix_of
 from omnimemory.embedders.encoder_folder import Shape
 from omnimemory.embedders.mlx.weights import Apply, Weights
+from omnimemory.errors import EmbedderError
 
 __all__ = ["Bert"]
 
@@ -33,7 +34,7 @@ class Bert:
         self._mx = weights.mx
         self._shape = shape
         weights.below(prefix_of(weights.names))
-        self._words, self.vocabulary = weights.table("embeddings.word_embeddings.weight", shape.hidden)
+        self._words, self.vocabulary = weights.table("embeddings.word_embeddings", shape.hidden)
         self._positions = _positions(shape, weights)
         self._norm = self._layer_norm(weights, "embeddings.LayerNorm")
         self._layers = [self._layer(weights, number) for number in range(shape.layers)]
@@ -84,7 +85,9 @@ class Bert:
 
 def _positions(shape: Shape, weights: Weights) -> Any:
     """Return the (positions, hidden) vectors of the places, with that of the first token type, the only one."""
-    name = "embeddings.token_type_embeddings.weight"
-    positions = weights.array("embeddings.position_embeddings.weight", shape.positions + shape.offset, shape.hidden)
-    used = positions[shape.offset :]
-    return used + weights.table(name, shape.hidden)[0](0) if weights.has(name) else used
+    name = "embeddings.token_type_embeddings"
+    every, rows = weights.table("embeddings.position_embeddings", shape.hidden)
+    if rows != shape.positions + shape.offset:
+        raise EmbedderError(f"The weights have {rows} positions, config.json {shape.positions + shape.offset}.")
+    used = every(weights.mx.arange(shape.offset, rows))
+    return used + weights.table(name, shape.hidden)[0](weights.mx.array([0])) if weights.has(f"{name}.weight") else used

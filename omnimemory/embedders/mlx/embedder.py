@@ -1,6 +1,7 @@
-"""The mlx embedder: BERT-class encoders on Apple silicon, and on Linux.
+"""The mlx embedder: BERT-class encoders and EmbeddingGemma on Apple silicon, and on Linux.
 
-Folders, tokens, windows and batches are those of the ``onnx`` embedder; the layers are computed by MLX (``bert.py``).
+Folders, tokens, windows and batches are those of the ``onnx`` embedder; the layers are computed by MLX (``bert.py``,
+``gemma3.py``).
 Vectors are those of sentence-transformers. The same text, alone and in any batch, has the same vector within
 :data:`TOLERANCE`.
 """
@@ -28,9 +29,9 @@ from omnimemory.embedders.base import (
     normalise,
     space_fingerprint,
 )
-from omnimemory.embedders.encoder_folder import read_encoder_folder
 from omnimemory.embedders.encoder_parts import checked_dim, files_digest, joined, rows_of
 from omnimemory.embedders.installed import InstalledModel
+from omnimemory.embedders.mlx.folder import read_mlx_folder
 from omnimemory.embedders.mlx.runtime import Worker, bounded, load_mlx
 from omnimemory.errors import ConfigError, EmbedderError
 from omnimemory.forks import ForkLock
@@ -84,7 +85,8 @@ class MlxEmbedder:
         max_tokens: int | None = None,
         digest: str | None = None,
     ) -> None:
-        self._folder = read_encoder_folder(Path(folder), max_tokens, ready=False)
+        self._model_folder = read_mlx_folder(Path(folder), max_tokens)
+        self._folder = self._model_folder.encoder
         self._name = name or self._folder.path.resolve().name
         if precision not in PRECISIONS:
             raise ConfigError(
@@ -92,7 +94,7 @@ class MlxEmbedder:
                 "embedding.precision out, or choose one of these."
             )
         self._precision = precision
-        self._dim = checked_dim(self._name, self._folder.hidden, dim, dims)
+        self._dim = checked_dim(self._name, self._model_folder.dim, dim, dims)
         self._dims = tuple(dims)
         self._prompts: dict[Role, str] = {**self._folder.prompts, **(prompts or {})}
         self.budget = budget
@@ -106,7 +108,7 @@ class MlxEmbedder:
         cls, model: InstalledModel, *, precision: str | None = None, dim: int | None = None
     ) -> MlxEmbedder:
         """Return the embedder of a model that was pulled; ``precision`` is that of its card if MLX has it."""
-        folder, card = read_encoder_folder(model.folder, ready=False), model.card
+        folder, card = read_mlx_folder(model.folder), model.card
         usual = card.precision if card.provider == "mlx" else "float32"
         return cls(
             model.folder,
@@ -122,7 +124,7 @@ class MlxEmbedder:
     @property
     def name(self) -> str:
         """``mlx:``, the model and its precision, and the size of vectors that are cut."""
-        return f"mlx:{self._name}@{self._precision}" + ("" if self._dim == self._folder.hidden else f":{self._dim}")
+        return f"mlx:{self._name}@{self._precision}" + ("" if self._dim == self._model_folder.dim else f":{self._dim}")
 
     @property
     def dim(self) -> int:
@@ -150,13 +152,13 @@ class MlxEmbedder:
         folder = self._folder
         with self._lock:
             if self._digest is None:
-                self._digest = files_digest(folder.files)
+                self._digest = files_digest(self._model_folder.files)
         return space_fingerprint(
             provider="mlx",
             weights=self._digest,
             precision=self._precision,
             dim=self._dim,
-            pooling=folder.pooling,
+            pooling=[folder.pooling, *(f"dense {head.out} {head.activation}" for head in self._model_folder.dense)],
             normalisation="l2",
             prompts=dict(self._prompts),
             max_tokens=folder.max_tokens,
@@ -190,12 +192,13 @@ class MlxEmbedder:
 
     def footprint(self) -> ModelFootprint:
         """Return the bytes for the weights, the runtime, and the values between two layers."""
-        folder, shape = self._folder, self._folder.shape
-        assert shape is not None
-        attention = 7 * folder.hidden * 4 + 2 * shape.heads * 4 * folder.max_tokens
+        folder, shape, gemma = self._folder, self._folder.shape, self._model_folder.gemma
+        # A feed-forward layer with a gate has two of its inner values for each.
+        inner, heads = (shape.inner, shape.heads) if shape else (2 * gemma.inner, gemma.heads) if gemma else (0, 0)
+        attention = 7 * folder.hidden * 4 + 2 * heads * 4 * folder.max_tokens
         return ModelFootprint(
-            base=folder.weights.stat().st_size + _RUNTIME,
-            per_token=max(4 * shape.inner * 4, attention),
+            base=sum(file.stat().st_size for file in self._model_folder.weights) + _RUNTIME,
+            per_token=max(4 * inner * 4, attention),
             per_item=4 * folder.hidden * 8,
             at_once=max(self.budget, folder.max_tokens),
         )
@@ -216,7 +219,7 @@ class MlxEmbedder:
         from omnimemory.embedders.batches import distinct, plan  # noqa: PLC0415 - a keyword search needs none
 
         once, places = distinct([row.ids for row in rows])
-        found = np.empty((len(once), self._folder.hidden), dtype=np.float32)
+        found = np.empty((len(once), self._model_folder.dim), dtype=np.float32)
         need = self.footprint()
         granted = need.at_once * need.per_token
         try:
@@ -242,7 +245,7 @@ class MlxEmbedder:
 
         folder = self._folder
         tokenizer = WindowTokenizer(folder.tokenizer, folder.max_tokens, lowercase=folder.lowercase)
-        model = self._worker.run(lambda: load_model(mx, folder, self._precision, tokenizer.vocabulary))
+        model = self._worker.run(lambda: load_model(mx, self._model_folder, self._precision, tokenizer.vocabulary))
         return _Loaded(tokenizer, model)
 
 

@@ -1,12 +1,16 @@
-"""The weights of a model as MLX arrays: float32, half precision and bfloat16, computed with in one precision.
+"""The weights of a model as MLX arrays: floats of every precision and quantised ones, computed with in one precision.
 
 Matrices are brought to the precision that is computed in; tables of words stay as they are in the file and only the
 rows that are asked for are widened. Every tensor is checked against the shape the configuration says.
+
+A quantised matrix (MLX's "affine" mode) has three tensors: ``weight`` with numbers of a few bits packed into uint32,
+``scales`` and ``biases`` for each group of columns; a number q stands for ``scale * q + bias``. How many bits and
+columns is in the configuration's ``quantization``, for all matrices or by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,14 +49,53 @@ class _Table:
         return self.weight[ids].astype(self.dtype)
 
 
-class Weights:
-    """The tensors of one safetensors file. Raises :class:`EmbedderError` for a file that is missing or cut off."""
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """A quantised (rows, columns) matrix."""
 
-    def __init__(self, mx: Any, path: Path, precision: str) -> None:
+    mx: Any
+    weight: Any
+    scales: Any
+    biases: Any
+    group: int
+    bits: int
+
+    def product(self, x: Any) -> Any:
+        """Return ``x @ matrix.T``."""
+        return self.mx.quantized_matmul(
+            x, self.weight, self.scales, self.biases, transpose=True, group_size=self.group, bits=self.bits
+        )
+
+    def rows(self, ids: Any) -> Any:
+        """Return some rows."""
+        parts = (self.weight[ids], self.scales[ids], self.biases[ids])
+        return self.mx.dequantize(*parts, group_size=self.group, bits=self.bits)
+
+
+@dataclass(frozen=True, slots=True)
+class _PackedLinear:
+    """The same as a linear layer."""
+
+    matrix: _Packed
+    bias: Any
+
+    def __call__(self, x: Any) -> Any:
+        product = self.matrix.product(x)
+        return product if self.bias is None else product + self.bias
+
+
+class Weights:
+    """The tensors of one safetensors file. Raises :class:`EmbedderError` for a file that is missing or cut off.
+
+    ``quantisation`` is what the configuration says of quantised matrices.
+    """
+
+    def __init__(self, mx: Any, path: Path, precision: str, quantisation: Mapping[str, Any] | None = None) -> None:
         Tensors(path)  # says what is wrong with a file; MLX says little
         self.mx = mx
         self.dtype = getattr(mx, precision)
         self._path = path
+        self._quantisation = quantisation or {}
         self._prefix = ""
         self._used: list[Any] = []
         try:
@@ -87,24 +130,55 @@ class Weights:
 
     def linear(self, name: str, n: int, k: int, *, biased: bool = True) -> Apply:
         """Return the linear layer of a (n, k) weight."""
-        weight = self.array(f"{name}.weight", n, k)
-        return _Linear(self.mx, weight.T, self.array(f"{name}.bias", n) if biased else None)
+        bias = self.array(f"{name}.bias", n) if biased else None
+        if self.has(f"{name}.scales"):
+            return _PackedLinear(self._packed(name, n, k), bias)
+        return _Linear(self.mx, self.array(f"{name}.weight", n, k).T, bias)
 
     def table(self, name: str, columns: int) -> tuple[Apply, int]:
         """Return what looks up rows of so many columns, and how many rows there are."""
-        found = self._found.get(self._prefix + name)
+        found = self._found.get(f"{self._prefix}{name}.weight")
         rows = 0 if found is None else found.shape[0]
-        table = self._checked(name, rows, columns)
+        if self.has(f"{name}.scales"):
+            return self._packed(name, rows, columns).rows, rows
+        table = self._checked(f"{name}.weight", rows, columns)
         self._used.append(table)
         return _Table(table, self.dtype), rows
 
-    def _checked(self, name: str, *sizes: int) -> Any:
+    def _packed(self, name: str, rows: int, columns: int) -> _Packed:
+        group, bits = self._grouping(name)
+        if columns % group or columns * bits % 32:
+            raise EmbedderError(
+                f"{self._path}: {columns} columns of {self._prefix}{name} do not make groups of {group} with {bits} "
+                "bits (quantization in config.json). Pull the model again."
+            )
+        groups = (rows, columns // group)
+        weight = self._checked(f"{name}.weight", rows, columns * bits // 32, kind="uint32")
+        self._used.append(weight)
+        scales, biases = (self.array(f"{name}.{part}", *groups) for part in ("scales", "biases"))
+        return _Packed(self.mx, weight, scales, biases, group, bits)
+
+    def _grouping(self, name: str) -> tuple[int, int]:
+        """Return the columns of a group, and the bits of a number, of one quantised matrix."""
+        given = self._quantisation
+        own = given.get(self._prefix + name)
+        said = {**given, **own} if isinstance(own, Mapping) else given
+        group, bits, mode = said.get("group_size"), said.get("bits"), said.get("mode", "affine")
+        if group not in (32, 64, 128) or bits not in (2, 3, 4, 5, 6, 8) or mode != "affine":
+            raise EmbedderError(
+                f"{self._path}: {self._prefix}{name} is quantised by groups of {group!r} with {bits!r} bits, mode "
+                f"{mode!r} (quantization in config.json). Known are groups of 32, 64 or 128, 2 to 8 bits, mode "
+                "'affine'."
+            )
+        return group, bits
+
+    def _checked(self, name: str, *sizes: int, kind: str = "floating") -> Any:
         name = self._prefix + name
         found = self._found.get(name)
         if found is None:
             raise EmbedderError(f"{self._path} has no tensor {name}: it is not of this kind of model.")
         if found.shape != sizes:
             raise EmbedderError(f"{self._path}: the tensor {name} has the shape {found.shape}, not {sizes}.")
-        if not self.mx.issubdtype(found.dtype, self.mx.floating):
-            raise EmbedderError(f"{self._path}: the tensor {name} holds {found.dtype}, not floats.")
+        if not self.mx.issubdtype(found.dtype, getattr(self.mx, kind)):
+            raise EmbedderError(f"{self._path}: the tensor {name} holds {found.dtype}, not {kind} numbers.")
         return found
