@@ -6,11 +6,13 @@ One verb is one method is one command: ``memory.search(...)`` is ``omnimemory se
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
+from omnimemory.answers import Answers
 from omnimemory.config import Settings, load_settings
 from omnimemory.embedders.base import Embedder, Vectors
 from omnimemory.embedding_service import EmbeddingService
@@ -65,6 +67,7 @@ class Memory(Recording, Foresight, Moving, Upkeep):
         self.settings = base.with_values({key: value for key, value in given.items() if value is not None})
         self.embeddings = embedding_service(self.settings, embedder, scheduler)
         used = self.embeddings.embedder
+        self.answers = Answers()
         self._closed = False
         self._models: ResidentModels | None = None
         self._swap = threading.Lock()
@@ -166,7 +169,10 @@ class Memory(Recording, Foresight, Moving, Upkeep):
         )
         with self._swap:  # a move to another model changes both at once
             store, embeddings = self.store, self.embeddings
-        return search(store, embeddings, found, explain=explain)
+        began = time.perf_counter()
+        hits = search(store, embeddings, found, explain=explain)
+        self.answers.note(time.perf_counter() - began, degraded=hits.degraded is not None)
+        return hits
 
     def _without_secrets(self, query: str) -> str:
         if not isinstance(query, str):

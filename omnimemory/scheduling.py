@@ -7,6 +7,7 @@ from omnimemory.errors import ConfigError
 from omnimemory.scheduler.admissions import Rules
 from omnimemory.scheduler.journal import Journal
 from omnimemory.scheduler.ledger import Ledger
+from omnimemory.scheduler.pressed import PressureWatch
 from omnimemory.scheduler.profiles import PROFILES
 from omnimemory.scheduler.scheduler import Scheduler
 
@@ -28,7 +29,11 @@ def scheduler_of(settings: Settings) -> Scheduler:
         keep_alive=_keep_alive(settings) if schedule.keep_alive else (),
     )
     journal = Journal(schedule.folder, limit=schedule.log_bytes) if schedule.log_bytes else None
-    return Scheduler(rules, ledger=Ledger(schedule.folder), journal=journal, patience=schedule.wait)
+    scheduler = Scheduler(
+        rules, ledger=Ledger(schedule.folder), journal=journal, pressure=PressureWatch(), patience=schedule.wait
+    )
+    scheduler.residency.folder = schedule.folder
+    return scheduler
 
 
 def _keep_alive(settings: Settings) -> tuple[tuple[str, float | None], ...]:

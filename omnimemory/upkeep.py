@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from omnimemory.answers import Answers
 from omnimemory.config import Settings
 from omnimemory.embedding_costs import use_budget
 from omnimemory.embedding_service import EmbeddingService
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
 __all__ = ["Upkeep"]
 
 
+_RECENT = 512 << 10  # bytes of decisions that the status counts: about a thousand
+
+
 class Upkeep:
     """What :class:`~omnimemory.memory.Memory` inherits."""
 
     settings: Settings
     embeddings: EmbeddingService
+    answers: Answers
     _machine: Machine | None = None
 
     @property
@@ -48,7 +53,9 @@ class Upkeep:
 
     def status(self) -> dict[str, Any]:
         """Return what the memory holds and what state its parts are in, as JSON-ready data."""
-        from omnimemory.scheduler.machine import Machine  # noqa: PLC0415 - a search needs none of it
+        from omnimemory.scheduler.journal import read_journal  # noqa: PLC0415 - a search needs none of it
+        from omnimemory.scheduler.machine import Machine  # noqa: PLC0415 - as above
+        from omnimemory.scheduler.metrics import metrics  # noqa: PLC0415 - as above
 
         self._machine = self._machine or Machine()
         return {
@@ -57,6 +64,8 @@ class Upkeep:
             "scheduler": self.embeddings.scheduler.status(),
             "machine": self._machine.status(),
             "learned": self.embeddings.learned_status(),
+            "decisions": metrics(read_journal(self.settings.schedule.folder, tail=_RECENT)),
+            "answers": self.answers.status(),
         }
 
     # -- health

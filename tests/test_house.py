@@ -38,6 +38,7 @@ FLOORS = {
     "recommending": 2,
     "reembedding": 2,
     "scheduling": 2,
+    "answers": 2,
     "served_residency": 2,
     "resident_models": 2,
     "transfer": 2,

@@ -176,7 +176,12 @@ def test_a_decision_is_json_and_tells_its_inputs():
         "per_batch": 0,
         "measured": 0,
     }
-    assert again["limits"] == {**dict.fromkeys(("max_bytes", "max_model_bytes", "max_loaded")), **FREE, "reserve": 5}
+    assert again["limits"] == {
+        **dict.fromkeys(("max_bytes", "max_model_bytes", "max_loaded")),
+        **FREE,
+        "reserve": 5,
+        "pressure": "ok",
+    }
     assert again["available"]["readings"] == [{"source": "MemAvailable", "bytes": GIB, "note": "", "total": 16 * GIB}]
     assert (again["action"], again["items"], again["need"]) == ("grant", 8, 41)
 

@@ -23,14 +23,24 @@ __all__ = ["cache", "status"]
     epilog=examples(
         "omnimemory status",
         "omnimemory --store ~/work.mem status --json",
+        "omnimemory status --watch",
     ),
 )
+@click.option("--watch", "live", is_flag=True, help="Show memory, models and decisions as they are, until Ctrl-C.")
+@click.option("--every", type=click.FloatRange(0.2, 3600), default=1.0, metavar="SECONDS", help="How often (1).")
 @json_option
-def status(as_json: bool) -> None:
-    """Show what the memory holds and where it is. One that is not there is not made."""
+def status(live: bool, every: float, as_json: bool) -> None:
+    """Show what the memory holds and where it is. One that is not there is not made.
+
+    With --watch: memory and its pressure, the models of all processes, what they were promised, the last decisions; as
+    one line of JSON, once, where there is no terminal.
+    """
     from omnimemory.storage.store_folder import store_exists  # noqa: PLC0415 - keeps `--help` light
 
     settings = current_settings()
+    if live:
+        _watch(settings, every, as_json=as_json)
+        return
     if store_exists(settings.store.path):
         with open_memory(settings) as memory:
             state = memory.status()
@@ -42,6 +52,17 @@ def status(as_json: bool) -> None:
     print_record(state)
     if is_empty(state):
         note(EMPTY)
+
+
+def _watch(settings: Settings, every: float, *, as_json: bool) -> None:
+    from omnimemory.cli.watch import snapshot, watch  # noqa: PLC0415 - keeps `--help` light
+
+    if wants_json(as_json):
+        from omnimemory.scheduler.machine import Machine  # noqa: PLC0415 - as above
+
+        print_json(snapshot(settings, Machine()))
+    else:
+        watch(settings, every)
 
 
 def _absent(settings: Settings) -> dict[str, Any]:

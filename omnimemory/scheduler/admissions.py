@@ -71,6 +71,7 @@ class Rules:
         outstanding: int = 0,
         held: int = 0,
         blind: str = "",
+        pressure: str = "ok",
     ) -> Limits:
         """Return the limits for a request."""
         reserve = self.profile.reserve(available.total) if self.reserve is None else self.reserve
@@ -83,6 +84,7 @@ class Rules:
             max_loaded=self.profile.max_loaded if self.max_loaded is None else self.max_loaded,
             factor=1.0 if request is None else self._factor(request),
             blind=blind,
+            pressure=pressure,
             forbidden="" if request is None else self.forbids(request.model),
         )
 
@@ -128,6 +130,7 @@ class Admissions:
     counts: Counter[str] = field(default_factory=Counter)
     purged: int = 0
     reclaiming: bool = False
+    pressure: Callable[[], str] = lambda: "ok"
     _live: dict[str, _Live] = field(default_factory=dict)
     _waiting: dict[int, Ticket] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -230,6 +233,7 @@ class Admissions:
             outstanding=self.promised + shared.outstanding,
             held=self._held(ticket, now, shared) if self._waiting or shared.rows else 0,
             blind=self.promises.problem if self.promises is not None else "",
+            pressure=self.pressure() if request.items > 1 else "ok",
         )
         turn = Turn(
             now,

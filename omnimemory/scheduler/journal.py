@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import os
 import stat
-from collections import deque
 from pathlib import Path
 
 from omnimemory.scheduler.policy import Decision
@@ -93,14 +92,18 @@ class Journal:
                 (self._folder / _NAME).replace(self._folder / _OLD)
 
 
-def read_journal(folder: Path) -> list[Trace]:
-    """Return the requests that all processes recorded in a folder, oldest first; nothing is made."""
-    return traces_of(line for name in (_OLD, _NAME) for line in _lines(folder / name))
+def read_journal(folder: Path, *, tail: int = _MOST_READ) -> list[Trace]:
+    """Return the requests that all processes recorded in a folder, oldest first; nothing is made.
+
+    Of each of the two files the last ``tail`` bytes are read.
+    """
+    return traces_of(line for name in (_OLD, _NAME) for line in _lines(folder / name, tail))
 
 
-def _lines(path: Path) -> deque[bytes]:
+def _lines(path: Path, tail: int) -> list[bytes]:
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            return deque(file.read(_MOST_READ).splitlines())
+            file.seek(max(0, file.seek(0, os.SEEK_END) - tail))
+            return file.read(tail).splitlines()
     except OSError:
-        return deque()
+        return []

@@ -28,6 +28,7 @@ from omnimemory.scheduler.victims import Resident, Spared, Victim, choose_victim
 
 __all__ = ["Action", "BatchRefusedError", "Decision", "Limits", "Turn", "decide", "default_reserve", "replay"]
 
+_PARTS = {"high": 2, "critical": 8}
 Action = Literal["grant", "shrink", "evict", "wait", "refuse"]
 
 
@@ -40,6 +41,7 @@ class Limits:
     request that waited longer than this one. No model may need more than ``max_model_bytes``, and no more than
     ``max_loaded`` are loaded. ``factor`` multiplies what was asked for. ``blind`` says why other processes cannot be
     seen: then half of the room is theirs. ``forbidden`` says why this model may not be used at all.
+    Under high ``pressure`` (``pressure.py``) no more than half of a batch runs at once, under critical an eighth.
     """
 
     reserve: int
@@ -51,10 +53,15 @@ class Limits:
     factor: float = 1.0
     blind: str = ""
     forbidden: str = ""
+    pressure: str = "ok"
 
     def need(self, request: Request, items: int) -> int:
         """Return the bytes to promise for ``items`` texts of a request."""
         return math.ceil(request.need(items) * self.factor)
+
+    def most(self, items: int) -> int:
+        """Return how many of so many texts may run at once under this pressure."""
+        return max(1, items // _PARTS.get(self.pressure, 1))
 
     def room(self, available: Available) -> int:
         """Return the bytes that can be promised now."""
@@ -213,6 +220,8 @@ class _Case:
         if items == request.items:
             return self._made("grant", items, need, reasons.granted(request, items, need, self.room))
         whole = limits.need(request, request.items)
+        if items == limits.most(request.items):
+            return self._made("shrink", items, need, reasons.pressed(request, items, limits.pressure))
         told = reasons.shrunk(request, items, whole, self.room, self.available, limits)
         return self._made("shrink", items, need, told)
 
@@ -292,7 +301,7 @@ def _over(case: _Case) -> int:
 
 
 def _fitting(case: _Case) -> int:
-    items = case.request.items
+    items = case.limits.most(case.request.items)
     while items > 1 and case.limits.need(case.request, items) > case.room:
         items //= 2
     return items if case.limits.need(case.request, items) <= case.room else 0

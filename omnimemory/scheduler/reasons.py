@@ -13,7 +13,7 @@ from omnimemory.scheduler.victims import Spared
 if TYPE_CHECKING:
     from omnimemory.scheduler.policy import Limits
 
-__all__ = ["fixes", "granted", "mib_down", "mib_up", "refused", "sentence", "shrunk", "texts"]
+__all__ = ["fixes", "granted", "mib_down", "mib_up", "pressed", "refused", "sentence", "shrunk", "texts"]
 
 _MIB = 1 << 20
 _RESERVE = "memory.reserve (OMNIMEMORY_MEMORY_RESERVE)"
@@ -32,6 +32,14 @@ def shrunk(request: Request, items: int, need: int, room: int, available: Availa
     return (
         f"{texts(request.items)} with {request.model} need {mib_up(need)}, but there are "
         f"{mib_down(room)} ({_account(available, limits)}), so {items} run now. {sentence(helps)}"
+    )
+
+
+def pressed(request: Request, items: int, level: str) -> str:
+    """Say that a part of a batch runs, because memory is pressed, though it would fit."""
+    return (
+        f"Memory is under {level} pressure (swapping, stalls, or limits that were hit), so {items} of "
+        f"{texts(request.items)} with {request.model} run now. Close programs."
     )
 
 

@@ -12,10 +12,12 @@ import time
 import weakref
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 from omnimemory.errors import OmniMemoryError
 from omnimemory.scheduler.admissions import Admissions
 from omnimemory.scheduler.loadable import Loadable, Unloaded
+from omnimemory.scheduler.presence import publish, withdraw
 from omnimemory.scheduler.residents import Entry
 
 __all__ = ["Residency"]
@@ -24,9 +26,13 @@ _LOOK_SECONDS = 30.0
 
 
 class Residency:
-    """The models of one scheduler. Safe for several threads; made anew in a forked child by :meth:`begin`."""
+    """The models of one scheduler. Safe for several threads; made anew in a forked child by :meth:`begin`.
+
+    In ``folder`` (``None``: nowhere) it is said which models this process holds, for whoever looks.
+    """
 
     def __init__(self) -> None:
+        self.folder: Path | None = None
         self._models: dict[str, Loadable] = {}
 
     def begin(self, changed: threading.Condition, admissions: Admissions) -> None:
@@ -140,6 +146,12 @@ class Residency:
         self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(1.0)
+            if self.folder is not None:
+                withdraw(self.folder)
+
+    def _publish(self) -> None:
+        if self.folder is not None:
+            publish(self.folder, [entry for entry in self.entries() if not self._models[entry.name].served])
 
     def _next(self) -> float | None:
         """Return in how many seconds to look again; ``None`` when nothing is there that could go."""
@@ -177,6 +189,7 @@ def _watch(owner: weakref.ref[Residency], wake: threading.Event) -> None:
         seconds = None if residency is None else residency._next()  # noqa: SLF001 - its own thread
         if residency is None or residency._thread is not threading.current_thread():  # noqa: SLF001 - as above
             return
+        residency._publish()  # noqa: SLF001 - as above
         if seconds is None:
             residency._thread = None  # noqa: SLF001 - as above
             return

@@ -26,6 +26,7 @@ from omnimemory.scheduler.ledger import Ledger
 from omnimemory.scheduler.loadable import Loadable
 from omnimemory.scheduler.out_of_memory import RanOutError
 from omnimemory.scheduler.policy import BatchRefusedError, Decision
+from omnimemory.scheduler.pressed import PressureWatch
 from omnimemory.scheduler.probe import Available, Probe
 from omnimemory.scheduler.residency import Residency
 from omnimemory.scheduler.traces import End, Trace
@@ -55,7 +56,8 @@ class Scheduler:
     ``rules`` are what may be used; ``reserve`` (bytes kept free for everything else) and ``max_bytes`` (the most this
     process may use at all) can be given alone. ``ledger`` is where processes tell each other what they were promised
     (``None``: they do not). A request that does not fit waits up to ``patience`` seconds. ``keep`` requests are
-    remembered, and all are written to the ``journal`` (``None``: to no file). ``neighbours`` may be set to what returns
+    remembered, and all are written to the ``journal`` (``None``: to no file). Under ``pressure`` batches are
+    cut down. ``neighbours`` may be set to what returns
     the models of servers on this machine; it is asked only when something does not fit.
     """
 
@@ -68,6 +70,7 @@ class Scheduler:
         probe: Callable[[], Available] | None = None,
         ledger: Ledger | None = None,
         journal: Journal | None = None,
+        pressure: PressureWatch | None = None,
         patience: float = 0.0,
         keep: int = 200,
     ) -> None:
@@ -79,6 +82,7 @@ class Scheduler:
         self._probe = probe or Probe()
         self._ledger = ledger
         self._journal = journal
+        self._pressure = pressure
         self._patience = patience
         self._keep = keep
         self.residency = Residency()
@@ -93,6 +97,9 @@ class Scheduler:
         self._numbers = itertools.count(1)
         self._traces: deque[Trace] = deque(maxlen=self._keep)
         self._admissions = Admissions(self._rules, self._probe, self._ledger)
+        if self._pressure is not None:
+            self._pressure.begin_again()
+            self._admissions.pressure = self._pressure
         self.residency.begin(self._changed, self._admissions)
         if self._ledger is not None:
             self._ledger.begin_again()

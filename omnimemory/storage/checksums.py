@@ -28,6 +28,7 @@ __all__ = [
     "vector_factors",
 ]
 
+_ROWS = 1024
 _ITEM = 0xC2B2AE3D27D4EB4F
 
 
@@ -44,7 +45,10 @@ def vector_factors(dim: int) -> NDArray[np.uint64]:
 def vector_checksums(items: Sequence[int] | NDArray[np.int64], vectors: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return the checksums (n,) of vectors (n, dim) and the items that they belong to."""
     words = np.ascontiguousarray(vectors, dtype="<f4").view("<u4")
-    sums = (words * vector_factors(words.shape[1])).sum(axis=1, dtype=np.uint64)
+    factors, sums = vector_factors(words.shape[1]), np.empty(len(words), dtype=np.uint64)
+    for start in range(0, len(words), _ROWS):  # the products take twice the room of the vectors
+        part = slice(start, start + _ROWS)
+        np.sum(words[part] * factors, axis=1, dtype=np.uint64, out=sums[part])
     sums += np.asarray(items, dtype=np.int64).astype(np.uint64) * np.uint64(_ITEM) + np.uint64(1)  # zeros are no proof
     checksums: NDArray[np.int64] = sums.view(np.int64)
     return checksums
