@@ -1,8 +1,8 @@
 """``schedule``: what it costs to ask for memory before a batch, and which part of the batch's time that is.
 
-An admission is one lease: memory is read from every source, the batch decided and recorded, its bytes promised and
-given back. Batches are 512 texts of a generated history through the static model, and through MiniLM if it has been
-pulled; nothing comes from the cache.
+An admission is one lease as everybody gets it: memory is read from every source, other processes' promises and the
+pressure are looked at, the batch is decided and written down, its bytes promised and given back. Batches are 512 texts
+of a generated history through the static model, and through MiniLM if it has been pulled; nothing comes from the cache.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ _MOST = 0.5  # milliseconds
 
 def run(options: Options) -> Iterator[Row]:
     """Measure in a child process, one model after the other."""
+    folder = str(options.work / "schedule")
     times, turns = options.size(5000, 50), options.size(15, 2, options.rounds)
     say("schedule")
-    found = in_child("benchmarks.schedule:measure", options.work, times=times, turns=turns, models=str(_models()))
+    found = in_child(
+        "benchmarks.schedule:measure", options.work, times=times, turns=turns, models=str(_models()), folder=folder
+    )
     for name, spent in found["checks"].items():
         median, p99 = (1000 * value for value in spent)
         row = Row("schedule", name, f"median {median:.3f} ms, p99 {p99:.3f} ms", data={"seconds": spent})
@@ -49,21 +52,27 @@ def run(options: Options) -> Iterator[Row]:
         yield at_most(row, 1.0, shares[1] + shares[2])
 
 
+def _settings(folder: Path) -> Any:
+    from omnimemory.config import Settings
+
+    return Settings().with_values({"schedule.folder": folder})
+
+
 def _models() -> Path:
     from omnimemory.config import Settings
 
     return Settings().models.path
 
 
-def measure(times: int, turns: int, models: str) -> dict[str, Any]:
+def measure(times: int, turns: int, models: str, folder: str) -> dict[str, Any]:
     """Return the median and p99 of each check, and the median time of a batch of each model, in seconds."""
     from omnimemory.scheduler.footprint import Request
     from omnimemory.scheduler.pools import read_pools
     from omnimemory.scheduler.pressure import PressureProbe
     from omnimemory.scheduler.probe import Probe
-    from omnimemory.scheduler.scheduler import Scheduler
+    from omnimemory.scheduling import scheduler_of
 
-    scheduler, probe, pressure = Scheduler(), Probe(), PressureProbe()
+    scheduler, probe, pressure = scheduler_of(_settings(Path(folder))), Probe(), PressureProbe()
     request = Request("benchmark", _BATCH, 0, 6000)
 
     def admission() -> None:

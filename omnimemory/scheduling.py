@@ -33,6 +33,7 @@ def scheduler_of(settings: Settings) -> Scheduler:
         rules, ledger=Ledger(schedule.folder), journal=journal, pressure=PressureWatch(), patience=schedule.wait
     )
     scheduler.residency.folder = schedule.folder
+    scheduler.residency.warms_up = schedule.warm_up
     return scheduler
 
 

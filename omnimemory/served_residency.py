@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from omnimemory.config import Settings
@@ -27,6 +28,7 @@ from omnimemory.model_servers.ollama_records import (
     find_model,
 )
 from omnimemory.model_servers.patience import Patience
+from omnimemory.scheduler.cgroups import ABSURD
 from omnimemory.scheduler.loadable import Loadable
 
 __all__ = ["OllamaModels"]
@@ -59,7 +61,8 @@ class OllamaModels:
         with self._client() as client:
             found = client.ps()
         self._ours.keep_only(client.url, found)
-        return found
+        # A size that cannot be is no size: nothing is counted on that it would give back.
+        return [one if one.total_bytes < ABSURD else replace(one, total_bytes=0, vram_bytes=0) for one in found]
 
     def installed(self) -> list[InstalledModel]:
         """Return what the server has on its disk. Raises :class:`ModelServerError`."""
@@ -98,9 +101,7 @@ class OllamaModels:
         """Return how a model is loaded and unloaded. Raises :class:`ModelNotFoundError`, :class:`ModelServerError`."""
         short = canonical_name(name.removeprefix(_PREFIX))
         with self._client() as client:
-            listed = client.ps()
-            self._ours.keep_only(client.url, listed)
-            running, installed = find_model(listed, short), find_model(client.tags(), short)
+            running, installed = find_model(self.running(), short), find_model(client.tags(), short)
             if installed is None and running is None:
                 client.show(short)  # raises, and names what there is
         seen = _Seen(running is not None)
@@ -114,7 +115,7 @@ class OllamaModels:
 
         def unload() -> int:
             with self._client() as client:
-                done = client.unload(short)
+                done = client.unload(short, wait=min(30.0, max(1.0, self._settings.schedule.wait)))
                 self._ours.keep_only(client.url, client.ps())
             seen.there = False
             return done.freed_bytes

@@ -18,6 +18,7 @@ def test_every_setting_has_a_test_here():
     import test_resident_ollama  # noqa: F401 - as above
     import test_schedule_settings_matter  # noqa: F401 - as above
     import test_server_settings_matter  # noqa: F401 - as above
+    import test_warming  # noqa: F401 - as above
 
     assert TESTED.keys() == SPECS.keys()
 

@@ -29,6 +29,9 @@ class ScheduleSettings:
     keep_alive: tuple[str, ...] = key(
         (), "list", "how long idle models stay, such as 10m, or onnx:*=1h; none is the profile's"
     )
+    warm_up: bool = key(
+        default=True, kind="bool", meaning="load the model that is probably used next into memory that is free anyway"
+    )
     pin: tuple[str, ...] = key((), "list", "patterns: these models are never unloaded by themselves")
     allow_foreign: bool = key(default=False, kind="bool", meaning="unload models of Ollama that others loaded")
     allow: tuple[str, ...] = key((), "list", "patterns: only these models may be used, none is all")

@@ -102,12 +102,13 @@ class Rules:
 
 @dataclass(slots=True)
 class Ticket:
-    """One request on its way: asked at a time, patient for so many seconds; ``need`` is that of one text."""
+    """One request on its way, patient for so many seconds, or ``ahead`` of any use; ``need`` is that of one text."""
 
     request: Request
     asked: float
     patience: float = 0.0
     may_evict: bool = True
+    ahead: bool = False
     number: int = 0
     need: int = 0
 

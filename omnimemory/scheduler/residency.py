@@ -11,18 +11,22 @@ import threading
 import time
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from omnimemory.errors import OmniMemoryError
 from omnimemory.scheduler.admissions import Admissions
+from omnimemory.scheduler.journal import read_journal
 from omnimemory.scheduler.loadable import Loadable, Unloaded
 from omnimemory.scheduler.presence import publish, withdraw
 from omnimemory.scheduler.residents import Entry
+from omnimemory.scheduler.warming import Warming
 
 __all__ = ["Residency"]
 
 _LOOK_SECONDS = 30.0
+_RECENT = 256 << 10  # bytes of decisions from which it is learned which model follows which
 
 
 class Residency:
@@ -33,6 +37,8 @@ class Residency:
 
     def __init__(self) -> None:
         self.folder: Path | None = None
+        self.warms_up = False
+        self.warm: Callable[[str], bool] = lambda _: False
         self._models: dict[str, Loadable] = {}
 
     def begin(self, changed: threading.Condition, admissions: Admissions) -> None:
@@ -42,6 +48,8 @@ class Residency:
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self.unloads: Counter[str] = Counter()
+        self.warming = Warming()
+        self._learned = False
         for model in self._models.values():
             self._enter(model)
 
@@ -103,6 +111,8 @@ class Residency:
                 residents.sync(name, time.monotonic())
                 self._changed.notify_all()
         self.unloads[reason] += 1
+        with self._changed:
+            self.warming.gone(name)
         return Unloaded(name, freed, reason)
 
     def make_room(self, names: tuple[str, ...]) -> int:
@@ -126,11 +136,36 @@ class Residency:
         found = [self.unload(name, reason) for name, reason in names]
         return [one for one in found if one is not None]
 
+    # -- ahead
+
+    def used(self, name: str) -> None:
+        """Note that a model is used; the scheduler's lock is held."""
+        self.warming.used(name, time.monotonic())
+
+    def warm_up(self) -> str:
+        """Load the model that is probably used next, if it fits without anything going; return its name or nothing."""
+        if not self.warms_up or len(self._models) < 2:
+            return ""
+        if not self._learned and self.folder is not None:
+            self._learned = True
+            recorded = read_journal(self.folder, tail=_RECENT)
+            with self._changed:
+                self.warming.learn(recorded)
+        with self._changed:
+            name = self.warming.next([name for name, model in self._models.items() if not model.is_loaded()])
+        if not name or not self.warm(name):
+            return ""
+        return name
+
     # -- the thread
 
     def watch(self) -> None:
         """Have idle models unloaded in time, if there are any."""
-        if self._thread is not None or self._next() is None:
+        if self._thread is not None:
+            if self.warms_up and len(self._models) > 1:
+                self._wake.set()
+            return
+        if self._next() is None:
             return
         self._thread = threading.Thread(
             target=_watch, args=(weakref.ref(self), self._wake), name="omnimemory-idle", daemon=True
@@ -201,6 +236,7 @@ def _watch(owner: weakref.ref[Residency], wake: threading.Event) -> None:
             return
         try:
             residency.unload_idle()
+            residency.warm_up()
         except OmniMemoryError:
             residency.unloads["failed"] += 1
         del residency

@@ -30,6 +30,7 @@ from omnimemory.scheduler.pressed import PressureWatch
 from omnimemory.scheduler.probe import Available, Probe
 from omnimemory.scheduler.residency import Residency
 from omnimemory.scheduler.traces import End, Trace
+from omnimemory.scheduler.warming import LoadAhead
 
 __all__ = ["Lease", "Scheduler"]
 
@@ -56,9 +57,8 @@ class Scheduler:
     ``rules`` are what may be used; ``reserve`` (bytes kept free for everything else) and ``max_bytes`` (the most this
     process may use at all) can be given alone. ``ledger`` is where processes tell each other what they were promised
     (``None``: they do not). A request that does not fit waits up to ``patience`` seconds. ``keep`` requests are
-    remembered, and all are written to the ``journal`` (``None``: to no file). Under ``pressure`` batches are
-    cut down. ``neighbours`` may be set to what returns
-    the models of servers on this machine; it is asked only when something does not fit.
+    remembered, and all are written to the ``journal`` (``None``: to no file). Under ``pressure`` batches are cut
+    down. ``neighbours`` may be set to what returns the models of servers here; it is asked when something does not fit.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class Scheduler:
             self._pressure.begin_again()
             self._admissions.pressure = self._pressure
         self.residency.begin(self._changed, self._admissions)
+        self.residency.warm = LoadAhead(self)
         if self._ledger is not None:
             self._ledger.begin_again()
         if self._journal is not None:
@@ -114,17 +115,19 @@ class Scheduler:
         patience: float | None = None,
         cancelled: Callable[[], bool] | None = None,
         may_evict: bool = True,
+        ahead: bool = False,
     ) -> Iterator[Lease]:
         """Hold memory for as many texts of the batch as fit, and give it back at the end, also after an error.
 
         Waits up to ``patience`` seconds (``None``: as the scheduler was told), or until ``cancelled`` says so. Without
-        ``may_evict`` only models whose keep-alive has run out are unloaded for it. Raises
+        ``may_evict`` only models whose keep-alive has run out are unloaded for it; for one that is loaded ``ahead`` of
+        any use nothing is. Raises
         :class:`~omnimemory.scheduler.policy.BatchRefusedError` (a ``MemoryBudgetError`` with the ``decision``) when
         not even one text fits.
         """
         patience = self._patience if patience is None else patience
         trace = Trace(f"{self._name}-{next(self._numbers)}", os.getpid())
-        decision = self._admit(Ticket(request, time.monotonic(), patience, may_evict), cancelled, trace)
+        decision = self._admit(Ticket(request, time.monotonic(), patience, may_evict, ahead), cancelled, trace)
         lease, began, outcome = Lease(decision.items, decision.need, decision), time.monotonic(), "failed"
         try:
             yield lease
@@ -154,6 +157,8 @@ class Scheduler:
             decision = self._step(ticket, trace)
             while decision.action in ("wait", "evict"):
                 if decision.action == "evict":
+                    if ticket.ahead:
+                        break
                     self.residency.make_room(tuple(victim.model for victim in decision.victims))
                 if cancelled is not None and cancelled():
                     ticket.patience = 0.0
@@ -164,6 +169,8 @@ class Scheduler:
             raise
         if decision.runs:
             return decision
+        with self._changed:
+            self._admissions.abandon(ticket, time.monotonic())
         raise BatchRefusedError(decision)
 
     def _look_around(self, ticket: Ticket) -> None:
@@ -179,6 +186,8 @@ class Scheduler:
         # Reading, deciding and promising are one step: two threads must not be promised the same bytes.
         with self._changed:
             decision = self._admissions.ask(ticket, time.monotonic(), trace.id)
+            if decision.runs and not ticket.ahead:
+                self.residency.used(decision.request.model)
             waits = decision.action == "wait"
             if not (waits and trace.steps):
                 decision = replace(decision, time=time.time())
@@ -204,9 +213,9 @@ class Scheduler:
         """End what runs in the background and close the files; a later batch opens them again."""
         self.residency.close()
         with self._changed:
-            for part in (self._ledger, self._journal):
-                if part is not None:
-                    part.close()
+            for file in (self._ledger, self._journal):
+                if file is not None:
+                    file.close()
 
     def log(self) -> list[Decision]:
         """Return the last decision about each of the last requests, oldest first; such as wait are left out."""
@@ -255,6 +264,9 @@ class Scheduler:
                 "waited": admissions.counts["wait"],
                 "refused": admissions.counts["refuse"],
                 "dead_purged": admissions.purged,
+                "unloaded": dict(self.residency.unloads),
+                "thrashed": admissions.residents.thrashed,
+                "ahead": dict(self.residency.warming.counts),
                 "problem": self._problem(),
                 "readings": [asdict(reading) for reading in available.readings],
             }
