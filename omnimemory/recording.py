@@ -66,6 +66,7 @@ class Recording:
             redactor=redactor_of(self.settings, keep_secrets=keep),
             restore=restore,
             progress=progress,
+            history=self.settings.history,
             name=name,
             every=every,
         )

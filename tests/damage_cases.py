@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from store_cases import start
+from store_cases import SEARCHED, start
 
 from omnimemory.care.doctor import examine
 from omnimemory.care.repair import repair
@@ -28,7 +28,7 @@ TRUTH = {
     "events": "*",
     "spaces": "*",
     "sources": "id, uri, kind",  # what they remember only makes the next ingest cheap
-    "vectors": "collection_id, item, hex(vector), checksum",
+    f"vectors {SEARCHED}": "collection_id, item, hex(vector), checksum",
 }
 
 
@@ -135,7 +135,7 @@ def answers(folder, *, index=True):
 
 
 def content(folder):
-    """Return every row of the truth."""
+    """Return every row of the truth; transitions and sequences are made of it."""
     with closing(sqlite3.connect(folder / "store" / "catalog.sqlite3")) as connection:
         return {
             table: sorted(map(repr, connection.execute(f"SELECT {columns} FROM {table}")))

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from store_cases import ROOT
+from store_cases import ROOT, SEARCHED
 
 from omnimemory.storage.migration import migrations_directory
 
@@ -127,7 +127,7 @@ def dump(place):
             for table, name in (("chunks", "chunk_id"), ("commands", "text"))
             for row in _words(sql, table, name)
         ]
-        vectors = sql.execute("SELECT count(*) FROM vectors").fetchone()
+        vectors = sql.execute(f"SELECT count(*) FROM vectors {SEARCHED}").fetchone()
     assert len({row[1] for row in chunks}) == len(chunks)
     assert vectors[0] <= len(chunks) + len(commands), "vectors that belong to nothing"
     return sorted(map(repr, [*sources, *chunks, *commands, *events, *words]))

@@ -81,7 +81,10 @@ class Served:
     def everything(self) -> dict[str, Any]:
         """Return all rows of the catalog, by what they are."""
         rows = self.memory.store.catalog.rows
-        vectors = rows("SELECT c.name, v.item, v.vector FROM vectors v JOIN collections c ON c.id = v.collection_id")
+        vectors = rows(
+            "SELECT c.name, v.item, v.vector FROM vectors v JOIN collections c ON c.id = v.collection_id "
+            "WHERE c.name IN ('documents', 'commands')"
+        )
         texts = {("documents", row): text for row, text in rows("SELECT id, text FROM chunks")}
         texts |= {("commands", row): text for row, text in rows("SELECT id, text FROM commands")}
         return {

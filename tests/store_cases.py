@@ -15,6 +15,8 @@ from omnimemory.storage.opened_store import open_store
 from omnimemory.storage.vectors import insert_vectors
 
 ROOT = Path(__file__).resolve().parents[1]
+SEARCHED = "WHERE collection_id IN (SELECT id FROM collections WHERE name IN ('documents', 'commands'))"
+"""The vectors of what is searched, not those that are made of them."""
 DIM = 16
 SPACE = {"fingerprint": "random-16", "model": "random", "dim": DIM}
 

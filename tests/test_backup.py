@@ -30,7 +30,12 @@ def test_a_backup_is_equal_and_a_memory_itself(settings, tmp_path):
     with memory_of(settings) as memory:
         fill(memory, tmp_path)
         report = memory.backup(target)
-        assert (report.chunks, report.commands, report.events, report.vectors) == (5, 4, 8, 9)
+        assert (report.chunks, report.commands, report.events, report.vectors) == (
+            5,
+            4,
+            8,
+            16,
+        )  # 5 are of transitions, 2 of sequences
         assert report.bytes == (target / "catalog.sqlite3").stat().st_size
         data = exported(memory, vectors=True)
         question = memory.search("when is staging rebuilt?", k=5)

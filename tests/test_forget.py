@@ -9,6 +9,7 @@ from forget_cases import WordEmbedder, events, quick, stamped, texts
 from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
+from store_cases import SEARCHED
 
 from omnimemory.errors import ConfigError, EmbedderError
 from omnimemory.memory import Memory
@@ -97,7 +98,7 @@ def test_what_was_told_goes_and_nothing_else(full, chosen, gone, runs):
     for name in ("chunks", "commands", "events", "sources", "still_in"):
         assert getattr(told, name) == getattr(report, name), name
     assert (report.unpurged, report.items, told.found) == ((), (), len(told.items))
-    rows = full.store.catalog.value("SELECT count(*) FROM vectors")
+    rows = full.store.catalog.value(f"SELECT count(*) FROM vectors {SEARCHED}")
     assert rows == full.store.documents.count() + full.store.commands.count()
 
 

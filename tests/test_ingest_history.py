@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from store_cases import SEARCHED
 
 from omnimemory.errors import SourceError
 from omnimemory.memory import Memory
@@ -55,7 +56,7 @@ def test_a_half_written_line_leaves_neither_its_event_nor_its_command(memory, hi
     assert (report.added, report.events, report.unchanged) == (1, 0, 1)
     assert commands(memory) == ["ls", "git commit -m 'whole'"]
     assert not memory.search("comm", mode="keyword", kind="commands", where={"count": 0})
-    assert memory.store.catalog.value("SELECT count(*) FROM vectors") == 2
+    assert memory.store.catalog.value(f"SELECT count(*) FROM vectors {SEARCHED}") == 2
 
 
 def test_a_command_that_others_use_stays_when_one_of_its_lines_changes(memory, history):
@@ -304,4 +305,4 @@ def test_a_run_that_is_killed_at_any_commit_leaves_no_trace(settings, history, c
     with Memory(settings=settings) as memory:
         memory.ingest_history(history, shell="bash")
         assert (events(memory), commands(memory)) == before
-        assert memory.store.catalog.value("SELECT count(*) FROM vectors") == len(before[1])
+        assert memory.store.catalog.value(f"SELECT count(*) FROM vectors {SEARCHED}") == len(before[1])

@@ -87,7 +87,8 @@ def test_undoing_a_move_that_has_not_ended_gives_it_up(filled):
         *("given up", "other:model", "static:wordllama-256"),
         24,
     )
-    assert (held(filled), spaces(filled)) == (before, {"documents": 40, "commands": 5})
+    kept = {"documents": 40, "commands": 5, "transitions": 4, "sequences": 1}
+    assert (held(filled), spaces(filled)) == (before, kept)
 
 
 def test_undoing_goes_back_and_embeds_what_came_since(filled, settings, tmp_path):

@@ -200,6 +200,16 @@ def test_how_much_an_older_command_counts_is_a_setting(settings):
     assert made[1][1] > made[1][0] + 0.1
 
 
+@matters("history.steps")
+def test_how_many_steps_are_kept_as_vectors_is_a_setting(settings, tmp_path):
+    (tmp_path / "history").write_text("".join(f": {1_700_000_000 + at}:0;echo {at}\n" for at in range(20)))
+    with Memory(settings=settings.with_values({"history.steps": 3})) as memory:
+        memory.ingest_history(tmp_path / "history", shell="zsh")
+        rows = memory.store.catalog.rows("SELECT c.text FROM transitions t JOIN commands c ON c.id = t.after")
+        assert rows == [("echo 17",), ("echo 18",), ("echo 19",)]
+        assert memory.store.catalog.value("SELECT count(*) FROM sequences") == 3
+
+
 @matters("redaction.deny")
 def test_what_is_denied_is_not_stored(settings):
     with Memory(settings=settings.with_values({"redaction.deny": ["/ACME-[0-9]+/"]})) as memory:

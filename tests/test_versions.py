@@ -51,6 +51,10 @@ def as_written_by(path, revision):
                 names = ", ".join(columns)
                 sql.execute(f"INSERT INTO main.{table} ({names}) SELECT {names} FROM newer.{table}")
         sql.execute("DELETE FROM meta WHERE key <> 'key'")
+        steps = "SELECT id FROM collections WHERE name IN ('transitions', 'sequences')"
+        sql.execute(f"DELETE FROM vectors WHERE collection_id IN ({steps})")
+        sql.execute(f"DELETE FROM drained WHERE collection_id IN ({steps})")
+        sql.execute("DELETE FROM collections WHERE name IN ('transitions', 'sequences')")
         sql.execute("DELETE FROM main.sqlite_sequence")
         sql.execute("INSERT INTO main.sqlite_sequence SELECT * FROM newer.sqlite_sequence")
         for table, fields in (("chunks", "heading, text"), ("commands", "text")):

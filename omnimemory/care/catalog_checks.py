@@ -109,7 +109,8 @@ def model(subject: Subject) -> Iterator[Finding]:
     catalog = subject.catalog
     if catalog is None:
         return
-    stored = {collection.fingerprint: collection.model for collection in catalog.collections()}
+    searched = (collection for collection in catalog.collections() if collection.name in ITEM_TABLES)
+    stored = {collection.fingerprint: collection.model for collection in searched}
     if len(stored) > 1:
         message = f"The collections hold vectors of different models: {', '.join(sorted(stored.values()))}."
         yield Finding("model", ERROR, message, RESTORE)

@@ -16,6 +16,7 @@ from omnimemory.config import Settings
 from omnimemory.storage import mending, restoring
 from omnimemory.storage.catalog import Catalog, Collection
 from omnimemory.storage.consistency import ITEM_TABLES, mark_missing, missing_vectors, orphan_vectors, remove_orphans
+from omnimemory.storage.steps import drop_steps
 from omnimemory.storage.verification import content_problems
 from omnimemory.wiring import embedding_cache
 
@@ -35,6 +36,7 @@ def mend_rows(catalog: Catalog, settings: Settings, *, discard: bool) -> tuple[l
         ("events", mending_.events),
         ("sources", mending_.sources),
         ("vectors", mending_.vectors),
+        ("steps", mending_.steps),
         ("counters", mending_.counters),
     ):
         if part in wrong:
@@ -106,8 +108,11 @@ class _Mending:
         """
         with restoring.raw_transaction(self.catalog) as sql:
             aside = mending.remove_unsearched(sql, rows)
+            steps = mending.are_of_steps(sql, rows)
         if aside:
             self.done.append(Deed("vectors", aside, "taken out of a space that is not searched"))
+        if steps:
+            self.steps(range(steps))
         for collection in self.catalog.collections():
             if collection.name not in ITEM_TABLES:
                 continue
@@ -117,6 +122,13 @@ class _Mending:
                 self.done.append(Deed(collection.name, restored, "vectors put back"))
             if postponed:
                 self.done.append(Deed(collection.name, postponed, "marked: the next ingest embeds them again"))
+
+    def steps(self, rows: Sequence[int]) -> None:
+        """Take all transitions and sequences out: they are made of events and of other vectors."""
+        with restoring.raw_transaction(self.catalog) as sql:
+            drop_steps(sql)
+            mending.forget_index(sql)
+        self.done.append(Deed("steps", len(rows), "taken out with all others: the next ingest makes them again"))
 
     def counters(self, rows: Sequence[int]) -> None:
         """Let the index be made anew."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from omnimemory.config import Settings
+from omnimemory.config.settings import HistorySettings
 from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import ConfigError, SourceError
 from omnimemory.ingest.documents import DocumentReader, document_changes
@@ -16,6 +17,7 @@ from omnimemory.ingest.history import history_changes
 from omnimemory.ingest.notes import note_changes
 from omnimemory.ingest.pipeline import Tally, embed_pending, ignore_progress, rehearse, run
 from omnimemory.ingest.roots import path_uri, root_paths
+from omnimemory.procedure.stored_steps import store_steps
 from omnimemory.records import Failure, FoundHistory, IngestReport, Progress
 from omnimemory.sources.documents import Limits
 from omnimemory.sources.history import locate_all
@@ -98,6 +100,7 @@ def ingest_history(
     redactor: Redactor,
     restore: bool,
     progress: ProgressCallback | None,
+    history: HistorySettings,
     name: str = "stdin",
     every: bool = False,
 ) -> IngestReport:
@@ -117,7 +120,9 @@ def ingest_history(
     )
     embed_pending(store, embeddings, tally)
     if not every:
-        run(store, embeddings, change(target, shell), tally, progress=show)
+        run(store, embeddings, change(target, shell), tally, progress=show, drain=False)
+        store_steps(store, history.session_gap, embeddings.sequence_decay, history.steps)
+        run(store, embeddings, (), tally, progress=show)
         return tally.report()
     for path, found in locate_all(Path.home(), os.environ):
         before = tally.events
@@ -126,6 +131,7 @@ def ingest_history(
         except SourceError as error:  # one bad history never keeps the others out
             tally.failures.append(Failure(path_uri(path), str(error)))
         tally.histories.append(FoundHistory(found, path_uri(path), tally.events - before))
+    store_steps(store, history.session_gap, embeddings.sequence_decay, history.steps)
     run(store, embeddings, (), tally, progress=show)
     return tally.report()
 

@@ -23,6 +23,7 @@ __all__ = [
     "chunk_checksum",
     "event_checksum",
     "source_checksum",
+    "step_checksum",
     "text_checksum",
     "vector_checksums",
     "vector_factors",
@@ -79,6 +80,11 @@ def event_checksum(
 def source_checksum(state: str, uri: str, kind: str) -> int:
     """Return the checksum of a source; ``state`` is the JSON that is stored."""
     return _crc(state, uri, kind)
+
+
+def step_checksum(*columns: object) -> int:
+    """Return the checksum of a transition (before, after) or of a sequence (event, commands)."""
+    return _crc(*columns)
 
 
 def text_checksum(text: str) -> int:

@@ -17,6 +17,7 @@ from omnimemory.storage.catalog import Catalog, Collection
 from omnimemory.storage.checksums import event_checksum
 from omnimemory.storage.items import NEWEST, Item, Payload
 from omnimemory.storage.keyword import index_text, search_fts
+from omnimemory.storage.steps import forget_steps
 from omnimemory.storage.vectors import checked_vectors, count_updates, delete_vectors
 
 __all__ = ["CommandTable", "command_id"]
@@ -113,6 +114,7 @@ class CommandTable:
                 "AND NOT EXISTS (SELECT 1 FROM events e WHERE e.command_row = c.id)",
                 part,
             ).fetchall()
+            forget_steps(sql, (row for row, _, _ in unused))
             # A contentless FTS5 table forgets a row only when told exactly what was indexed.
             sql.executemany(
                 "INSERT INTO commands_fts (commands_fts, rowid, text) VALUES ('delete', ?, ?)",

@@ -17,13 +17,16 @@ from omnimemory.storage.commands import CommandTable
 from omnimemory.storage.documents import DocumentTable
 from omnimemory.storage.generations import Generations
 from omnimemory.storage.items import ItemTable, Payload
-from omnimemory.storage.room import index_room, require_room
+from omnimemory.storage.room import disk_errors, index_room, require_room
+from omnimemory.storage.steps import SequenceTable, TransitionTable
 from omnimemory.storage.vectors import rows_above
 
 if TYPE_CHECKING:
     from omnimemory.storage.index import ChromaIndex
 
 __all__ = ["DrainOptions", "StoreOptions", "drain", "item_tables"]
+
+_STEPS = {"transitions": TransitionTable, "sequences": SequenceTable}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class StoreOptions:
 
 def item_tables(catalog: Catalog) -> list[ItemTable]:
     """Return the tables behind every collection of the catalog."""
-    kinds: dict[str, Callable[..., ItemTable]] = {"documents": DocumentTable, "commands": CommandTable}
+    kinds: dict[str, Callable[..., ItemTable]] = {"documents": DocumentTable, "commands": CommandTable, **_STEPS}
     return [kinds[c.name](catalog, c) for c in catalog.collections() if c.name in kinds]
 
 
@@ -86,9 +89,11 @@ def drain(
             if payload is None:
                 break
             require_room(index.directory, _bytes_in_index(payload, index.documents), "what is new in the index")
-            reach("drain.add")
+            with disk_errors(index.directory):
+                reach("drain.add")
             index.add(table.collection, payload)
-            reach("drain.mark")
+            with disk_errors(index.directory):
+                reach("drain.mark")
             row = payload.row
             # The events of a history are one long commit: adding goes on meanwhile.
             if generations.mark_drained(generation, table.collection, row, wait=False):

@@ -25,6 +25,7 @@ from omnimemory.storage.drain import StoreOptions, drain
 from omnimemory.storage.generations import Generations
 from omnimemory.storage.items import Found, ItemTable
 from omnimemory.storage.lock import IndexLock
+from omnimemory.storage.steps import STEP_KINDS
 
 if TYPE_CHECKING:
     from omnimemory.storage.drainer import Drainer
@@ -152,7 +153,8 @@ class IndexSession:
         self._index, self._generation = open_index(self._path, self._catalog, self._options.drain)
         drain(self._catalog, self._index, self._generation, self._options.drain.batch_size)
         for collection in self._catalog.collections():
-            self._index.count(collection)  # loads what the first query would wait for
+            if collection.name not in STEP_KINDS:
+                self._index.count(collection)  # loads what the first query would wait for
         self._last_use = time.monotonic()
         if self._keeper is None or not self._keeper.is_alive():
             self._keeper = threading.Thread(target=self._keep, name="omnimemory-index", daemon=True)

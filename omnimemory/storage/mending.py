@@ -15,10 +15,12 @@ from omnimemory.storage.checksums import vector_checksums
 from omnimemory.storage.consistency import ITEM_TABLES
 from omnimemory.storage.restoring import raw_transaction
 from omnimemory.storage.salvage import fill_keywords
+from omnimemory.storage.steps import STEP_KINDS
 from omnimemory.storage.vectors import delete_vectors, insert_vectors
 from omnimemory.storage.verification import KEYWORD_TABLES
 
 __all__ = [
+    "are_of_steps",
     "discard_chunks",
     "discard_commands",
     "discard_events",
@@ -77,6 +79,14 @@ def remove_unsearched(sql: sqlite3.Connection, rows: Sequence[int]) -> int:
         query = f"DELETE FROM vectors WHERE row IN ({_marks(part)}) AND collection_id IN ({aside})"
         removed += sql.execute(query, tuple(part)).rowcount
     return removed
+
+
+def are_of_steps(sql: sqlite3.Connection, rows: Sequence[int]) -> int:
+    """Return how many of these vectors are of transitions or sequences."""
+    owners = f"SELECT id FROM collections WHERE name IN ({_marks(STEP_KINDS)})"
+    query = f"SELECT count(*) FROM vectors WHERE row IN ({{}}) AND collection_id IN ({owners})"
+    parts = _parts(rows)
+    return sum(sql.execute(query.format(_marks(part)), (*part, *STEP_KINDS)).fetchone()[0] for part in parts)
 
 
 def fill_vectors(sql: sqlite3.Connection, collection: Collection, items: Sequence[int], cached: Cached) -> int:

@@ -22,6 +22,7 @@ from omnimemory.storage.checksums import chunk_checksum
 from omnimemory.storage.commands import command_id
 from omnimemory.storage.log_frames import kept_log, lay_over
 from omnimemory.storage.new_catalog import new_catalog
+from omnimemory.storage.steps import drop_steps
 from omnimemory.storage.verification import KEYWORD_TABLES, as_stored, index_words
 
 __all__ = ["Salvaged", "fill_keywords", "salvage"]
@@ -75,6 +76,7 @@ def salvage(path: Path, draft: Path) -> Salvaged:
             for table, column in (("chunks", "chunk_id"), ("commands", "command_id")):
                 _restore_ids(source, target, table, column)
             _copy_sequences(source, target)
+            drop_steps(target)  # made anew from the events
             for table in KEYWORD_TABLES:
                 fill_keywords(target, table)
             target.execute("COMMIT")

@@ -78,6 +78,22 @@ CREATE TABLE events (
 );
 CREATE INDEX events_command ON events (command_row, timestamp);
 CREATE INDEX events_source ON events (source_id, position);
+-- What followed what, by rows of commands: derived from events, with vectors made of the commands' own.
+CREATE TABLE transitions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    before INTEGER NOT NULL,
+    after INTEGER NOT NULL,
+    checksum INTEGER,
+    UNIQUE (before, after)
+);
+CREATE INDEX transitions_after ON transitions (after);
+-- A few commands in a row: `event` is the first, `commands` a JSON list of rows.
+CREATE TABLE sequences (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    event INTEGER NOT NULL UNIQUE,
+    commands TEXT NOT NULL,
+    checksum INTEGER
+);
 -- AUTOINCREMENT: rows only ever grow and are never used again, so "newer than row N" is exact.
 CREATE TABLE vectors (
     row INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -18,6 +18,7 @@ from omnimemory.errors import StoreError
 from omnimemory.faults import reach
 from omnimemory.storage.catalog import Catalog, Collection
 from omnimemory.storage.consistency import ITEM_TABLES
+from omnimemory.storage.steps import drop_steps
 
 __all__ = [
     "FORMER",
@@ -141,6 +142,7 @@ def switch(catalog: Catalog, refused: Mapping[str, Mapping[int, str]]) -> None:
             _make_searched(sql, kind, NEXT, FORMER)
             _settle(sql, kind, table, refused.get(kind, {}))
         sql.execute("DELETE FROM generations")
+        drop_steps(sql)  # made of the vectors of the model before
         reach("reembed.switch")
 
 
@@ -154,6 +156,7 @@ def switch_back(catalog: Catalog) -> None:
             _make_searched(sql, kind, FORMER, NEXT)
             _settle(sql, kind, table, {})
         sql.execute("DELETE FROM generations")
+        drop_steps(sql)  # made of the vectors of the model before
         reach("reembed.switch")
 
 

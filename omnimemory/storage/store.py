@@ -25,6 +25,7 @@ from omnimemory.storage.exact import ExactIndex
 from omnimemory.storage.generations import Generations
 from omnimemory.storage.index_session import IndexSession
 from omnimemory.storage.items import Found, ItemTable
+from omnimemory.storage.steps import SequenceTable, StepTable, TransitionTable, drop_steps
 from omnimemory.storage.store_folder import bytes_under, open_catalog
 from omnimemory.storage.vectors import cosines, moved_message, read_vectors, rows_above, vectors_of
 from omnimemory.storage.where import check_where, match_records
@@ -66,6 +67,7 @@ class Store:
             self.catalog.close()
             raise
         self.tables: dict[str, ItemTable] = {"documents": self.documents, "commands": self.commands}
+        self._all = dict(self.tables)
         self.generations = Generations(self.catalog)
         self._exact = {kind: ExactIndex(self.catalog, table.collection) for kind, table in self.tables.items()}
         self._sizes: dict[str, tuple[tuple[int, int], int]] = {}
@@ -75,6 +77,23 @@ class Store:
         found = self.catalog.ensure_collection(name, fingerprint=fingerprint, model=model, dim=dim)
         check_space(self.path, found, model, fingerprint)
         return replace(found, model=model, dim=dim)  # which is what an equal fingerprint says
+
+    def step_table(self, kind: str, made: str, dim: int) -> StepTable:
+        """Return a table of ``steps.py``, whose vectors (dim,) are made as ``made`` says; others are dropped."""
+        space = self.commands.collection
+        fingerprint = f"{space.fingerprint} {made}"
+        found = self.catalog.ensure_collection(kind, fingerprint=fingerprint, model=space.model, dim=dim)
+        if found.fingerprint != fingerprint:
+            with self.catalog.transaction() as sql:
+                drop_steps(sql, [kind])
+                sql.execute("DELETE FROM generations")
+            found = self.catalog.ensure_collection(kind, fingerprint=fingerprint, model=space.model, dim=dim)
+        table = self._all.get(kind)
+        if not isinstance(table, StepTable) or table.collection != found:
+            table = (TransitionTable if kind == "transitions" else SequenceTable)(self.catalog, found)
+            self._all[kind] = table
+            self._exact[kind] = ExactIndex(self.catalog, found)
+        return table
 
     def why_outdated(self) -> str | None:
         """Return why new items cannot be found by their meaning, if the store was moved since it was opened here."""
@@ -86,7 +105,7 @@ class Store:
 
     def nearest(self, kind: str, query: NDArray[np.float32], k: int, where: Mapping[str, Any] | None = None) -> Nearest:
         """Return the k rows of a kind nearest to the unit vector ``query`` (dim,)."""
-        table = self.tables[kind]
+        table = self._all[kind]
         if where is not None:
             check_where(where)
             snapshot, mask = self._exact[kind].mask(where, table.stamp(), table.column)
@@ -109,14 +128,14 @@ class Store:
     def matching(self, kind: str, where: Mapping[str, Any]) -> set[int]:
         """Return the rows of a kind that match a filter and have a vector."""
         check_where(where)
-        table = self.tables[kind]
+        table = self._all[kind]
         snapshot, mask = self._exact[kind].mask(where, table.stamp(), table.column)
         return set(snapshot.items[mask].tolist())
 
     def passing(self, kind: str, where: Mapping[str, Any], rows: Sequence[int]) -> set[int]:
         """Return which of these rows match a filter, be their vectors here or still to come."""
         check_where(where)
-        table = self.tables[kind]
+        table = self._all[kind]
         snapshot, mask = self._exact[kind].mask(where, table.stamp(), table.column)
         asked = np.asarray(rows, dtype=np.int64)
         allowed = set(asked[np.isin(asked, snapshot.items[mask])].tolist())
@@ -126,7 +145,7 @@ class Store:
 
     def scores(self, kind: str, query: NDArray[np.float32], rows: list[int]) -> dict[int, float]:
         """Return the cosine of ``query`` with each of these rows that has a vector."""
-        vectors = vectors_of(self.catalog, self.tables[kind].collection, rows)
+        vectors = vectors_of(self.catalog, self._all[kind].collection, rows)
         if not vectors:
             return {}
         return dict(zip(vectors, cosines(np.stack(list(vectors.values())), query).tolist(), strict=True))
@@ -136,7 +155,7 @@ class Store:
         return Nearest(rows, scores, "exact", reason)
 
     def _size(self, kind: str) -> int:
-        collection = self.tables[kind].collection
+        collection = self._all[kind].collection
         rows = self.catalog.rows(
             "SELECT name, deletes, (SELECT max(row) FROM vectors WHERE collection_id = c.id) FROM collections c "
             "WHERE id = ?",
@@ -151,7 +170,7 @@ class Store:
         return self._sizes[kind][1]
 
     def _ask_index(self, kind: str, query: NDArray[np.float32], k: int, size: int) -> Nearest:
-        table = self.tables[kind]
+        table = self._all[kind]
         found = self._session.query(table, query, min(k, size) + _EXTRA)
         if isinstance(found, str):
             return self._answer_exactly(kind, query, k, found)
@@ -181,7 +200,7 @@ class Store:
         return scored
 
     def _scored(self, kind: str, query: NDArray[np.float32], found: Found, part: slice) -> dict[int, float]:
-        table, ids = self.tables[kind], found.ids[part]
+        table, ids = self._all[kind], found.ids[part]
         rows_by_id = table.rows_of(ids)
         scored = self.scores(kind, query, list(rows_by_id.values()))
         for public, claim in zip(ids, found.claims[part], strict=True):
@@ -193,7 +212,7 @@ class Store:
     def _tail(self, kind: str, query: NDArray[np.float32], drained: int) -> dict[int, float]:
         """Return the cosines of everything the index has not taken yet."""
         scored: dict[int, float] = {}
-        for _, items, vectors in read_vectors(self.catalog, self.tables[kind].collection, drained):
+        for _, items, vectors in read_vectors(self.catalog, self._all[kind].collection, drained):
             scored.update(zip(items.tolist(), cosines(vectors, query).tolist(), strict=True))
         return scored
 

@@ -23,6 +23,7 @@ from omnimemory.storage.catalog import Catalog
 from omnimemory.storage.checksums import chunk_checksum, event_checksum, source_checksum, text_checksum
 from omnimemory.storage.commands import command_id
 from omnimemory.storage.keyword import index_text
+from omnimemory.storage.steps import wrong_steps
 from omnimemory.storage.vectors import wrong_vectors
 
 __all__ = [
@@ -84,6 +85,7 @@ def content_problems(catalog: Catalog) -> Iterator[Problem]:
         ("commands", _wrong_commands),
         ("events", _wrong_events),
         ("sources", _wrong_sources),
+        ("steps", wrong_steps),
         ("meta", _wrong_meta),
         ("counters", _wrong_counters),
     )

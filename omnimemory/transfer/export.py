@@ -144,7 +144,7 @@ class _Export:
     def _spaces(self, sql: sqlite3.Connection) -> dict[str, Any]:
         rows = sql.execute(
             "SELECT c.name, s.fingerprint, s.model, s.dim FROM collections c JOIN spaces s ON s.id = c.space_id "
-            "WHERE c.name NOT LIKE '%:%' ORDER BY c.name"
+            "WHERE c.name IN ('commands', 'documents') ORDER BY c.name"
         )
         spaces = {name: {"fingerprint": mark, "model": model, "dim": dim} for name, mark, model, dim in rows}
         return {"vectors": self._with_vectors, "spaces": spaces}
