@@ -6,6 +6,7 @@ A batch that is refused, or for which memory runs out in spite of its lease, is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -108,7 +109,8 @@ class Batches:
                         batch = batch[:fitting]
                         costs = self.costs.of([texts[i] for i in batch])
                     costs = replace(costs, spare=lease.decision.room - lease.decision.need)
-                    self._embed_some(texts, batch, costs, role, vectors, unembeddable, shown, lease)
+                    with _limited(self.embedder, lease.reserved):
+                        self._embed_some(texts, batch, costs, role, vectors, unembeddable, shown, lease)
             except MemoryBudgetError as error:
                 if len(batch) == 1:
                     return set(order[position:]), error
@@ -164,6 +166,12 @@ class Batches:
                 raise
             self.costs.ran_out(costs)
             raise RanOutError(self.embedder.name, len(texts)) from error
+
+
+def _limited(embedder: Embedder, granted: int) -> AbstractContextManager[None]:
+    """Tell an embedder whose library can keep to a number of bytes (``limited``) how many were granted."""
+    limited: Callable[[int], AbstractContextManager[None]] | None = getattr(embedder, "limited", None)
+    return nullcontext() if limited is None else limited(granted)
 
 
 def _fitting(costs: list[int], items: int) -> int:

@@ -142,29 +142,6 @@ def test_a_closed_model_is_loaded_again(folder):
     np.testing.assert_array_equal(made.embed(TINY_TEXTS, "document"), first)
 
 
-def test_a_batch_computes_within_what_was_granted_and_nothing_is_kept(folder):
-    made = MlxEmbedder(folder)
-    made.embed(["undo"], "document")
-    before, seen = mx.get_memory_limit(), []
-    model = made._loaded.model
-    compute = type(model).__call__
-
-    class Watching(type(model)):
-        __slots__ = ()
-
-        def __call__(self, batch):
-            seen.append(mx.get_memory_limit() - mx.get_active_memory())
-            return compute(self, batch)
-
-    object.__setattr__(made._loaded, "model", Watching(model.mx, model.encoder, model.pooling, model.heads))
-    made.embed([*TINY_TEXTS, LONG], "document")
-    need = made.footprint()
-    assert seen
-    assert all(limit == need.at_once * need.per_token for limit in seen)
-    assert mx.get_memory_limit() == before
-    assert mx.get_cache_memory() == 0
-
-
 def child(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],

@@ -68,6 +68,10 @@ class Tensors(Mapping[str, NDArray[np.float32]]):
         """Return the shape of a tensor, of whatever it holds."""
         return self._header[name][1]
 
+    def kind(self, name: str) -> str:
+        """Return what a tensor holds: ``F32``, ``F16``, ``BF16``, ``U32`` and so on."""
+        return self._header[name][0]
+
     def release(self) -> None:
         """Let the system take back the pages that were read; they are read again if they are needed."""
         if hasattr(self._file, "madvise"):

@@ -70,6 +70,15 @@ def _of_metal() -> int:
     return int(mlx.get_active_memory()) + int(mlx.get_cache_memory())
 
 
+def _peak_of_metal() -> int:
+    """Return the most MLX ever used with Metal, without the buffers that it keeps for later, or 0.
+
+    As the kernel's mark it belongs to the user as well, and is never set back here.
+    """
+    mlx = sys.modules.get("mlx.core")
+    return 0 if mlx is None or _PLATFORM != "darwin" else int(mlx.get_peak_memory())
+
+
 def _mark() -> int:
     """Return the most this process was ever resident, or 0."""
     try:
@@ -94,7 +103,7 @@ class PeakSampler:
         self.peak_until_ready = 0
 
     def __enter__(self) -> Self:
-        self._old_mark = _mark()
+        self._old_mark, self._old_metal = _mark(), _peak_of_metal()
         now = held()
         self.before = self.peak = now.private
         self._most_shared = now.shared
@@ -130,3 +139,6 @@ class PeakSampler:
         mark = _mark()
         if mark > self._old_mark and self.peak_until_ready == 0:
             self.peak = max(self.peak, mark - self._most_shared)
+        metal = _peak_of_metal()
+        if metal > self._old_metal and self.peak_until_ready == 0:
+            self.peak = max(self.peak, self.after - _of_metal() + metal)

@@ -9,6 +9,7 @@ stand in folders of their own, as sentence-transformers saves them, or as ``dens
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,10 @@ __all__ = ["GEMMA", "Dense", "Gemma3Shape", "MlxFolder", "read_mlx_folder"]
 
 GEMMA = "gemma3_text"
 
+_FLOATS = ("F32", "F16", "BF16")
+_STORED = {"F16": 2, "BF16": 2}
+_COMPUTED = {"float32": 4, "bfloat16": 2}
+_TABLES = ("embed_tokens.weight", "word_embeddings.weight")
 _ACTIVATIONS = ("Identity", "Tanh")
 
 
@@ -90,6 +95,20 @@ class MlxFolder:
     def files(self) -> list[Path]:
         """Every file that decides what vectors come out, but for the small configuration files."""
         return [*self.weights, self.encoder.tokenizer]
+
+    def held(self, precision: str) -> int:
+        """Return the bytes of the weights in memory: floats as they are computed with, tables of words as in the file.
+
+        Raises :class:`EmbedderError` for a file that is missing or cut off.
+        """
+        total = 0
+        for path in self.weights:
+            tensors = Tensors(path)
+            for name in tensors:
+                kind, count = tensors.kind(name), math.prod(tensors.shape(name))
+                as_stored = kind not in _FLOATS or name.endswith(_TABLES)
+                total += count * (_STORED.get(kind, 4) if as_stored else _COMPUTED[precision])
+        return total
 
 
 def read_mlx_folder(path: Path, max_tokens: int | None = None) -> MlxFolder:
