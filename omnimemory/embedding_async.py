@@ -21,15 +21,15 @@ __all__ = ["run_off_loop"]
 T = TypeVar("T")
 
 
-async def run_off_loop(embedder: Embedder, work: Callable[[Ask], T]) -> T:
-    """Run ``work`` in a thread and return its result; it embeds by what it is given.
+async def run_off_loop(embedder: Embedder, work: Callable[[Ask, Callable[[], bool]], T]) -> T:
+    """Run ``work`` in a thread and return its result; it embeds by what it is given, and can ask whether to end.
 
     When the caller is cancelled, ``work`` ends with :class:`concurrent.futures.CancelledError` at its next batch, or in
-    the request it is waiting for.
+    the request it is waiting for, and does not wait for memory any longer.
     """
     call = _Call(embedder, asyncio.get_running_loop())
     try:
-        return await asyncio.to_thread(work, call.ask)
+        return await asyncio.to_thread(work, call.ask, call.is_cancelled)
     except asyncio.CancelledError:
         call.cancel()
         raise
@@ -54,6 +54,10 @@ class _Call:
         if self._pending is None:
             return self._embedder.embed(texts, role)
         return self._pending.result()
+
+    def is_cancelled(self) -> bool:
+        """Return whether nobody waits for the result any more; called in the thread."""
+        return self._cancelled
 
     def cancel(self) -> None:
         """Let nothing more be asked, and drop what is; called on the loop."""

@@ -41,7 +41,10 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """One way of embedding: by which model, asked how, with which cache (``None``: none), how many texts at once."""
+    """One way of embedding: by which model, asked how, with which cache (``None``: none), how many texts at once.
+
+    A batch waits for memory no longer once it is ``cancelled``.
+    """
 
     embedder: Embedder
     ask: Ask
@@ -49,6 +52,7 @@ class Batches:
     scheduler: Scheduler
     batch_size: int
     costs: Costs
+    cancelled: Callable[[], bool] | None = None
 
     def resolve(
         self, texts: Sequence[str], role: Role, *, stored: bool = False, shown: Mapping[str, str] | None = None
@@ -103,7 +107,8 @@ class Batches:
             batch = order[position : position + size]
             costs = self.costs.of([texts[i] for i in batch])
             try:
-                with self.scheduler.lease(self.costs.request(costs, stored=stored)) as lease:
+                request = self.costs.request(costs, stored=stored)
+                with self.scheduler.lease(request, cancelled=self.cancelled) as lease:
                     fitting = _fitting(costs.each, lease.items)
                     if fitting < len(batch):
                         batch = batch[:fitting]

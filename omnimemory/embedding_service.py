@@ -9,7 +9,7 @@ static model, within what an embedder itself promises otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,7 +131,8 @@ class EmbeddingService:
         from omnimemory.embedding_async import run_off_loop  # noqa: PLC0415 - 50 ms that only such callers need
 
         return await run_off_loop(
-            self.embedder, lambda ask: self._embed(ask, texts, role, target_dim, use_cache, batch_size)
+            self.embedder,
+            lambda ask, cancelled: self._embed(ask, texts, role, target_dim, use_cache, batch_size, cancelled),
         )
 
     def _embed(
@@ -142,10 +143,11 @@ class EmbeddingService:
         target_dim: int | str | None,
         use_cache: bool,
         batch_size: int | None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> Vectors:
         if isinstance(texts, str):
             raise EmbedderError("got one str where a list of texts is expected: pass [text], or use embed_text(text)")
-        found = self._batches(ask, use_cache=use_cache, batch_size=batch_size).resolve(texts, role)
+        found = self._batches(ask, use_cache=use_cache, batch_size=batch_size, cancelled=cancelled).resolve(texts, role)
         if found.error is not None:
             raise found.error
         if found.unembeddable:
@@ -209,11 +211,19 @@ class EmbeddingService:
         """
         return self._batches(self.embedder.embed).resolve(texts, role, stored=stored, shown=shown)
 
-    def _batches(self, ask: Ask, *, use_cache: bool = True, batch_size: int | None = None) -> Batches:
+    def _batches(
+        self,
+        ask: Ask,
+        *,
+        use_cache: bool = True,
+        batch_size: int | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Batches:
         size = self.batch_size if batch_size is None else batch_size
         if size < 1:
             raise EmbedderError(f"batch_size must be at least 1, not {size}")
-        return Batches(self.embedder, ask, self.cache if use_cache else None, self.scheduler, size, self._costs)
+        cache = self.cache if use_cache else None
+        return Batches(self.embedder, ask, cache, self.scheduler, size, self._costs, cancelled)
 
     def close(self) -> None:
         """Free the model and close the cache."""

@@ -260,7 +260,7 @@ class Memory(Recording, Foresight, Moving, Upkeep):
     @property
     def models(self) -> ResidentModels:
         """The models in memory: what is there, what could be, and how they come and go."""
-        if self._models is None:
+        if self._models is None or self._models.service is not self.embeddings:  # as after a move to another model
             from omnimemory.resident_models import ResidentModels  # noqa: PLC0415 - a search needs none of it
 
             self._models = ResidentModels(self.settings, self.embeddings)

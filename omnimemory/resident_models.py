@@ -59,7 +59,7 @@ class ResidentModels:
 
     def __init__(self, settings: Settings, service: EmbeddingService) -> None:
         self._settings = settings
-        self._service = service
+        self.service = service
         self._scheduler = service.scheduler
         self._residency = service.scheduler.residency
         self._ollama = OllamaModels(settings)
@@ -85,9 +85,9 @@ class ResidentModels:
         """Return what would be decided about a batch of ``items`` texts of so many tokens; nothing is promised."""
         model = self._find(name)
         base = 0 if model.is_loaded() else model.need()[0]
-        if model.name != self._service.embedder.name:
+        if model.name != self.service.embedder.name:
             return self._scheduler.plan(replace(_request(model), base=base))
-        costs = Costs(self._service.embedder, self._service.observer)
+        costs = Costs(self.service.embedder, self.service.observer)
         return self._scheduler.plan(costs.request(costs.of(["x" * tokens] * items), stored=True))
 
     def loaded(self) -> list[LoadedModel]:
@@ -179,7 +179,7 @@ class ResidentModels:
                 f"{model.name} was loaded by others, who may be using it: unload it with foreign=True (--foreign), or "
                 "set schedule.allow_foreign = true."
             )
-        self._know(replace(model, foreign=False))
+        self._know(model._replace(foreign=False))
         done = self._residency.unload(model.name, "asked")
         if done is None:
             raise MemoryBudgetError(f"{model.name} is in use: it cannot be unloaded before its batches have ended.")
@@ -215,7 +215,7 @@ class ResidentModels:
     # -- finding
 
     def _find(self, name: str, keep_alive: float | str | None = None) -> Loadable:
-        own = self._service.embedder
+        own = self.service.embedder
         if name.startswith(_OLLAMA) or (not name and own.name.startswith(_OLLAMA)):
             return self._ollama.loadable(name or own.name, keep_alive=keep_alive)
         if not name or name == own.name:
@@ -270,7 +270,7 @@ class ResidentModels:
             return
 
     def _names(self) -> Iterator[str]:
-        yield self._service.embedder.name
+        yield self.service.embedder.name
         from omnimemory.embedders.installed import installed_models  # noqa: PLC0415 - most users have pulled nothing
 
         if self._settings.models.path.is_dir():

@@ -27,6 +27,7 @@ def scheduler_of(settings: Settings) -> Scheduler:
         deny=schedule.deny,
         pin=schedule.pin,
         keep_alive=_keep_alive(settings) if schedule.keep_alive else (),
+        priority=tuple(_rank(settings, entry) for entry in schedule.priority),
     )
     journal = Journal(schedule.folder, limit=schedule.log_bytes) if schedule.log_bytes else None
     scheduler = Scheduler(
@@ -48,3 +49,14 @@ def _keep_alive(settings: Settings) -> tuple[tuple[str, float | None], ...]:
         except ConfigError as error:
             raise ConfigError(f"{settings.origin('schedule.keep_alive')}: schedule.keep_alive: {error}") from None
     return tuple(found)
+
+
+def _rank(settings: Settings, entry: str) -> tuple[str, int]:
+    pattern, _, rank = (part.strip() for part in entry.rpartition("="))
+    try:
+        if pattern:
+            return pattern, int(rank)
+    except ValueError:
+        pass
+    origin = settings.origin("schedule.priority")
+    raise ConfigError(f"{origin}: {entry!r:.80} in schedule.priority is not PATTERN=NUMBER: onnx:*=1, for example.")

@@ -87,6 +87,7 @@ ROUTES = {
     "schedule.max_model_bytes": ('"2GiB"', "2GiB", 2**31, 2**31),
     "schedule.max_loaded": ("3", "3", 3, 3),
     "schedule.keep_alive": ('["onnx:*=1h"]', "onnx:*=1h", ["onnx:*=1h"], ("onnx:*=1h",)),
+    "schedule.priority": ('["onnx:*=1"]', "onnx:*=1", ["onnx:*=1"], ("onnx:*=1",)),
     "schedule.warm_up": ("false", "off", False, False),
     "schedule.pin": ('["onnx:*"]', "onnx:*", ["onnx:*"], ("onnx:*",)),
     "schedule.allow_foreign": ("true", "on", True, True),

@@ -14,6 +14,9 @@ from omnimemory.embedders.static import StaticEmbedder
 from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import ConfigError, EmbedderError, InvalidVectorError
 from omnimemory.memory import Memory
+from omnimemory.scheduler.footprint import Request
+from omnimemory.scheduler.probe import Available
+from omnimemory.scheduler.scheduler import Scheduler
 
 TEXTS = ["undo the last commit", "git revert HEAD", "sourdough bread"]
 
@@ -61,7 +64,9 @@ def test_other_sizes_are_refused_unless_forced(embeddings):
 
 @pytest.mark.parametrize(("name", "dim"), [("full", 256), ("balanced", 128), ("small", 64), ("phone", 128)])
 def test_sizes_have_names(name, dim):
-    made = EmbeddingService(StaticEmbedder(), cache=None, scheduler=service(None).scheduler, profiles={"phone": 128})
+    made = EmbeddingService(
+        StaticEmbedder(), cache=None, scheduler=service(StaticEmbedder()).scheduler, profiles={"phone": 128}
+    )
     assert made.embed_batch(TEXTS, "query", name).shape == (3, dim)
 
 
@@ -240,6 +245,25 @@ def test_a_cancelled_call_asks_nothing_more_of_a_local_model():
     asyncio.run(ask())
     until(lambda: made.scheduler.status()["leases"] == 0)
     assert batches == [5]
+
+
+def test_a_cancelled_call_waits_for_memory_no_longer():
+    scheduler = Scheduler(reserve=0, probe=lambda: Available(1 << 30, "a test", 1 << 30), patience=300.0)
+    made = EmbeddingService(StaticEmbedder(), cache=None, scheduler=scheduler)
+
+    async def ask():
+        asking = asyncio.create_task(made.aembed_batch(["a text"]))
+        await asyncio.to_thread(until, lambda: scheduler.status()["waiting"] == 1)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        until(lambda: scheduler.status()["waiting"] == 0)  # long before its patience ends
+
+    with scheduler.lease(Request("another", 1, 0, 1 << 30)):
+        asyncio.run(ask())
+    assert made.embed_batch(["a text"]).shape == (1, 256)
+    assert [decision.action for decision in scheduler.log()] == ["grant", "refuse", "grant"]
+    made.close()
 
 
 def test_a_timeout_of_the_caller_is_obeyed(server):

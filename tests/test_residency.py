@@ -230,6 +230,21 @@ def test_no_more_models_are_loaded_than_may_be(settings):
             assert len(memory.models.loaded()) == left
 
 
+@matters("schedule.priority")
+def test_of_two_idle_models_the_one_with_the_lower_priority_goes(settings):
+    for ranks, stays in ((["*-64=1"], 64), (["*-128=1", "*=0"], 128)):
+        changed = settings.with_values({"schedule.max_loaded": 2, "schedule.wait": 0, "schedule.priority": ranks})
+        with Memory(settings=changed) as memory:
+            for dim in (64, 128):
+                memory.models.load(f"static:wordllama-{dim}")
+                memory.scheduler._admissions.residents.get(f"static:wordllama-{dim}").since -= 100
+            memory.models.load(force=True)
+            names = {one.name for one in memory.models.loaded()}
+            assert names == {memory.embeddings.embedder.name, f"static:wordllama-{stays}"}
+    with pytest.raises(ConfigError, match=r"'onnx' in schedule\.priority"):
+        Memory(settings=settings.with_values({"schedule.priority": ["onnx"]}))
+
+
 def test_memories_that_share_a_scheduler_share_their_room(settings, tmp_path):
     changed = settings.with_values({"schedule.max_loaded": 1, "schedule.wait": 0})
     with Memory(settings=changed) as one:
@@ -241,6 +256,16 @@ def test_memories_that_share_a_scheduler_share_their_room(settings, tmp_path):
             one.scheduler._admissions.residents.get(one.embeddings.embedder.name).since -= 100
             two.embeddings.embed_text("a text")
             assert (one.embeddings.embedder.loaded, two.embeddings.embedder.loaded) == (False, True)
+
+
+def test_after_a_move_to_another_model_that_is_the_one_it_knows(settings):
+    with Memory(settings=settings) as memory:
+        memory.add("a note")
+        assert memory.models.plan().request.model == "static:wordllama-256"
+        memory.reembed(dim=128)
+        assert memory.models.plan().request.model == "static:wordllama-128"
+        memory.models.load()
+        assert [one.name for one in memory.models.loaded()] == ["static:wordllama-128"]
 
 
 def test_asking_whether_a_model_can_be_loaded(settings):

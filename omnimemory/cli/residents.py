@@ -93,7 +93,7 @@ def unload(name: str, foreign: bool, as_json: bool) -> None:
     with opened_models() as models:
         done = models.unload(name, foreign=foreign)
     if wants_json(as_json):
-        print_json(asdict(done))
+        print_json(done._asdict())
     elif done.freed_bytes or done.reason == "asked":
         click.echo(visible(f"{done.model} was unloaded: {format_bytes(done.freed_bytes)} came back"))
     else:

@@ -29,6 +29,9 @@ class ScheduleSettings:
     keep_alive: tuple[str, ...] = key(
         (), "list", "how long idle models stay, such as 10m, or onnx:*=1h; none is the profile's"
     )
+    priority: tuple[str, ...] = key(
+        (), "list", "which idle models stay longer when there is need, such as onnx:*=1; the higher ones"
+    )
     warm_up: bool = key(
         default=True, kind="bool", meaning="load the model that is probably used next into memory that is free anyway"
     )

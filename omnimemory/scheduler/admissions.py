@@ -41,7 +41,7 @@ class Promises(Protocol):
 class Rules:
     """What the user set. Sizes in bytes; ``None`` where the profile decides or there is no limit.
 
-    ``keep_alive`` holds patterns of names with seconds (``None``: for ever).
+    ``keep_alive`` holds patterns of names with seconds (``None``: for ever), ``priority`` such with ranks.
     """
 
     profile: Profile = PLAIN
@@ -53,11 +53,16 @@ class Rules:
     deny: tuple[str, ...] = ()
     pin: tuple[str, ...] = ()
     keep_alive: tuple[tuple[str, float | None], ...] = ()
+    priority: tuple[tuple[str, int], ...] = ()
 
     def kept(self, model: str) -> float | None:
         """Return how many seconds an idle model stays: the first pattern that fits, or the profile; ``None``: ever."""
         found = (seconds for pattern, seconds in self.keep_alive if fnmatchcase(model, pattern))
         return next(found, self.profile.keep_alive)
+
+    def ranks(self, model: str) -> int:
+        """Return the priority of a model: of the first pattern that fits, or 0."""
+        return next((rank for pattern, rank in self.priority if fnmatchcase(model, pattern)), 0)
 
     def pins(self, model: str) -> bool:
         """Return whether a model is never unloaded by itself."""
@@ -199,10 +204,7 @@ class Admissions:
             self._tell(shared, now)
 
     def reclaim(self, now: float) -> str:
-        """Return the idle model that is to go because little memory is left, or nothing.
-
-        It begins below the profile's ``low`` share and goes on until ``high`` is free, one model at a time.
-        """
+        """Return the idle model to unload when less than the ``low`` share is left, and then until ``high`` is."""
         available = self.probe()
         profile = self.rules.profile
         left = available.bytes / available.total if available.total else 1.0

@@ -55,6 +55,8 @@ def _step(step: Decision) -> Iterator[str]:
         f"= {mib_down(step.room)} at most; one text needs {mib_up(limits.need(step.request, 1))}"
         + (f", times {limits.factor:g} because it was not measured" if limits.factor != 1 else "")
     )
+    if limits.pressure != "ok":
+        yield f"  pressure: {limits.pressure}"
     yield from (f"  goes: {one.model}, {mib_down(one.bytes)} come back" for one in step.victims)
     yield from (f"  stays: {one.model}, because {one.why}" for one in step.spared)
     same = replace(replay(step), id=step.id, time=step.time) == step

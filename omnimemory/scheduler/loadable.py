@@ -5,15 +5,14 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from omnimemory.scheduler.own_memory import held
 
 __all__ = ["Loadable", "Unloaded", "trim"]
 
 
-@dataclass(frozen=True, slots=True)
-class Unloaded:
+class Unloaded(NamedTuple):
     """A model that was unloaded and the bytes that came back; ``reason`` is why: asked, room, idle or pressure."""
 
     model: str
@@ -21,8 +20,7 @@ class Unloaded:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Loadable:
+class Loadable(NamedTuple):
     """A model by its name. ``need`` returns the bytes that loading takes and how many measurements say so.
 
     ``unload`` returns the bytes that came back and is sure that the model is gone, or raises. ``is_loaded`` is asked

@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +19,13 @@ from omnimemory.errors import OmniMemoryError
 from omnimemory.scheduler.admissions import Admissions
 from omnimemory.scheduler.journal import read_journal
 from omnimemory.scheduler.loadable import Loadable, Unloaded
-from omnimemory.scheduler.presence import publish, withdraw
 from omnimemory.scheduler.residents import Entry
 from omnimemory.scheduler.warming import Warming
 
 __all__ = ["Residency"]
 
 _LOOK_SECONDS = 30.0
+_SHORT = 1.0
 _RECENT = 256 << 10  # bytes of decisions from which it is learned which model follows which
 
 
@@ -47,6 +47,7 @@ class Residency:
         self._admissions = admissions
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
+        self._said = False
         self.unloads: Counter[str] = Counter()
         self.warming = Warming()
         self._learned = False
@@ -181,12 +182,15 @@ class Residency:
         self._wake.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(1.0)
-            if self.folder is not None:
-                withdraw(self.folder)
+            if self._said:
+                self._publish(())
 
-    def _publish(self) -> None:
+    def _publish(self, entries: Sequence[Entry]) -> None:
+        from omnimemory.scheduler.presence import publish  # noqa: PLC0415 - beside the work, not before it
+
         if self.folder is not None:
-            publish(self.folder, [entry for entry in self.entries() if not self._models[entry.name].served])
+            self._said = bool(entries)
+            publish(self.folder, [entry for entry in entries if not self._models[entry.name].served])
 
     def _next(self) -> float | None:
         """Return in how many seconds to look again; ``None`` when nothing is there that could go."""
@@ -206,7 +210,8 @@ class Residency:
         entry = residents.get(model.name)
         if entry is None:
             kept, pinned = rules.kept(model.name), rules.pins(model.name)
-            entry = residents.know(Entry(model.name, keep_alive=kept, pinned=pinned))
+            rank = rules.ranks(model.name)
+            entry = residents.know(Entry(model.name, keep_alive=kept, pinned=pinned, priority=rank))
         # One that is known already may be in use: what is counted of it stays.
         entry.is_loaded, entry.foreign = model.is_loaded, model.foreign
         entry.footprint = model.footprint or entry.footprint
@@ -219,17 +224,21 @@ class Residency:
 
 def _watch(owner: weakref.ref[Residency], wake: threading.Event) -> None:
     """Unload idle models until there are none, or until nobody needs them any more."""
+    longest = _SHORT  # a command that ends at once need not say what it holds
     while True:
         residency = owner()
         seconds = None if residency is None else residency._next()  # noqa: SLF001 - its own thread
         if residency is None or residency._thread is not threading.current_thread():  # noqa: SLF001 - as above
             return
-        residency._publish()  # noqa: SLF001 - as above
+        if longest > _SHORT or seconds is None:
+            residency._publish(residency.entries())  # noqa: SLF001 - as above
         if seconds is None:
             residency._thread = None  # noqa: SLF001 - as above
+            residency.watch()  # a model may have come meanwhile
             return
         del residency
-        wake.wait(seconds)
+        wake.wait(min(seconds, longest))
+        longest = _LOOK_SECONDS
         wake.clear()
         residency = owner()
         if residency is None or residency._thread is not threading.current_thread():  # noqa: SLF001 - as above
@@ -237,7 +246,7 @@ def _watch(owner: weakref.ref[Residency], wake: threading.Event) -> None:
         try:
             residency.unload_idle()
             residency.warm_up()
-        except OmniMemoryError:
+        except Exception:  # noqa: BLE001 - a thread that ended would unload nothing any more
             residency.unloads["failed"] += 1
         del residency
 
@@ -247,8 +256,7 @@ def _both(one: Loadable, other: Loadable) -> Loadable:
         one.load()
         other.load()
 
-    return replace(
-        other,
+    return other._replace(
         is_loaded=lambda: one.is_loaded() and other.is_loaded(),
         load=load,
         unload=lambda: one.unload() + other.unload(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from omnimemory.scheduler.footprint import Request
 from omnimemory.scheduler.policy import Decision, Limits, Turn
@@ -22,8 +22,7 @@ __all__ = ["End", "Trace", "line_of_decision", "line_of_end", "traces_of"]
 _VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """How a batch ended: ``done``, ``failed``, ``cancelled`` or ``out of memory``, after so many seconds.
 
     ``observed`` bytes were seen to be needed, where ``predicted`` were expected; 0 where nothing was measured.
@@ -93,7 +92,7 @@ def line_of_decision(decision: Decision, pid: int) -> str:
 
 def line_of_end(name: str, end: End) -> str:
     """Return the end of a request as a line of JSON."""
-    return json.dumps({"v": _VERSION, "id": name, "end": end}, default=_fields, separators=(",", ":"))
+    return json.dumps({"v": _VERSION, "id": name, "end": end._asdict()}, separators=(",", ":"))
 
 
 def traces_of(lines: Iterable[str | bytes]) -> list[Trace]:
