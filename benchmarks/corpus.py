@@ -10,7 +10,7 @@ import random
 from itertools import accumulate
 from pathlib import Path
 
-__all__ = ["write_documents"]
+__all__ = ["headings", "notes", "write_documents"]
 
 _NOUNS = """service request server cluster database table index record file folder branch release version backup
 archive token session cache queue worker job batch pipeline model vector document chunk query answer filter
@@ -92,6 +92,22 @@ def write_documents(folder: Path, files: int, seed: int = 1) -> None:
         path = folder / f"part{number // 100:03}" / f"{number:05}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(_document(dice, number), encoding="utf-8")
+
+
+def notes(count: int, seed: int = 1) -> list[str]:
+    """Return so many texts of two or three sentences, each with words that it prefers."""
+    dice = random.Random(seed)
+    made = []
+    for _ in range(count):
+        words = _Words(dice)
+        made.append(" ".join(_line(dice, words, _SENTENCES) for _ in range(dice.randint(2, 3))))
+    return made
+
+
+def headings(count: int, seed: int) -> list[str]:
+    """Return so many short texts, which may serve as questions."""
+    dice = random.Random(seed)
+    return [_line(dice, _Words(dice), _HEADINGS) for _ in range(count)]
 
 
 def _document(dice: random.Random, number: int) -> str:

@@ -76,7 +76,7 @@ def some_documents(options: Options) -> Path:
         return folder
     folder.mkdir()
     files = sorted(path for path in options.docs.rglob("*") if path.is_file())
-    for path in files[:: max(1, len(files) // options.size(12, 3))]:
+    for path in files[:: max(1, len(files) // options.size(30, 3))]:
         shutil.copyfile(path, folder / f"{path.stem[:60]}-{len(list(folder.iterdir()))}{path.suffix}")
     return folder
 

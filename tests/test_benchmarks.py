@@ -143,7 +143,7 @@ def test_ready_tells_when_the_first_answer_is_there_and_where_a_search_spends_it
     rows = rows_of(benchmark(tmp_path, "ready", "--quick", "--json", "--rows", "20"))
     titles = {row["what"]: row for row in rows}
     parts = titles["static: first answer of a process"]["data"]["inside"][0]
-    assert set(parts) == {"import", "store", "model", "question", "close", "cpu", "later"}
+    assert set(parts) == {"import", "store", "model", "question", "close", "cpu", "later", "later_cpu"}
     assert all(seconds > 0 for seconds in parts.values())
     assert "static: a question to 20 notes" in titles
     assert "interpreter" in titles["static: omnimemory search, a whole process"]["limit"]
