@@ -6,6 +6,7 @@ import os
 import sys
 import unicodedata
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -175,10 +176,11 @@ def test_paths_below_home_are_shown_short(tmp_path, monkeypatch):
     assert place(hit("x", f"{tmp_path}/cwdx/b.md")) == f"{tmp_path}/cwdx/b.md"
 
 
-def test_a_command_is_placed_by_how_often_and_when(monkeypatch):
+def test_a_command_is_placed_by_how_often_and_when_and_where(monkeypatch):
     command = Hit(id="1", text="ls", kind="commands", metadata={"count": 1200, "last": 1772438400.0})
     assert place(command).startswith("1,200x, 2026-03-0")
     assert place(command.replace(metadata={"count": 2})) == "2x"
+    assert place(command.replace(metadata={"count": 2, "cwd": f"{Path.home()}/api"})) == "2x, ~/api"
     assert place(command.replace(metadata={})) == ""
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from omnimemory import ConfigError, Memory
+from omnimemory.procedure.recorded import NEWEST
 
 
 def history(path, *lines):
@@ -86,6 +87,17 @@ def test_histories_that_keep_each_command_once_teach_no_transitions(memory, tmp_
     found = memory.next_command(["make"], k=3)
     assert {one.command for one in found} == {"make", "make install", "ls"}
     assert not [one.why for one in found if "after" in one.why]
+
+
+def test_a_long_history_is_learnt_from_its_newest_events_on_and_followed_from_there(memory, tmp_path):
+    lines = routine(1_700_000_000, "old", "older", *["git add .", "git commit"] * (NEWEST // 2))
+    memory.ingest_history(history(tmp_path / "zsh_history", *lines))
+    (best,) = memory.next_command(["git add ."], k=1)
+    assert (best.command, best.why) == ("git commit", f"seen {NEWEST // 2:,} times after `git add .`".replace(",", ""))
+    assert "older" not in {found.command for found in memory.next_command(["old"], k=100)}
+    memory.ingest_history(history(tmp_path / "zsh_history", *routine(1_800_000_000, "make", "make install")))
+    assert first(memory, "make") == "make install"
+    assert memory.next_command(["git add ."], k=1)[0].why == best.why  # nothing was learnt twice
 
 
 def test_a_secret_in_the_context_is_found_under_its_redacted_name(memory, tmp_path):

@@ -119,11 +119,12 @@ def _shown(hit: Hit) -> str:
 
 
 def place(hit: Hit) -> str:
-    """Say where a hit is from: a file and line, or how often and when a command last ran."""
+    """Say where a hit is from: a file and line, or how often, and when and where last, a command ran."""
     if hit.kind == "commands":
         count, last = hit.metadata.get("count"), hit.metadata.get("last")
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(last)) if last else ""
-        return ", ".join(part for part in (f"{count:,}x" if count else "", when) if part)
+        folder = visible(_short_path(hit.metadata.get("cwd") or ""), multiline=False)
+        return ", ".join(part for part in (f"{count:,}x" if count else "", when, folder) if part)
     if not hit.source:
         return ""
     line = _line(hit)

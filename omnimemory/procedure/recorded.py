@@ -14,15 +14,22 @@ from omnimemory.sources.history import is_deduplicated
 from omnimemory.storage.catalog import Catalog
 from omnimemory.storage.store import Store
 
-__all__ = ["CONTEXT", "RecordedSteps"]
+__all__ = ["CONTEXT", "NEWEST", "RecordedSteps"]
 
 CONTEXT = 2
 """Commands that are looked back at."""
 
-_EVENTS = (
-    "SELECT e.id, c.text, e.timestamp, e.cwd, e.exit_code, e.session, e.source_id, e.shell FROM events e "
-    "JOIN commands c ON c.id = e.command_row WHERE e.id > ? "
-    "ORDER BY e.timestamp IS NOT NULL, e.timestamp, e.source_id, e.position"
+NEWEST = 20_000
+"""Events that a model begins with: twenty half-lives. What is older counts less than a millionth."""
+
+_COLUMNS = "SELECT e.id, c.text, e.timestamp, e.cwd, e.exit_code, e.session, e.source_id, e.shell FROM"
+_JOIN = "JOIN commands c ON c.id = e.command_row"
+_ORDER = "ORDER BY e.timestamp IS NOT NULL, e.timestamp, e.source_id, e.position"
+_EVENTS = f"{_COLUMNS} events e {_JOIN} WHERE e.id > ? AND e.id <= ? {_ORDER}"
+_FIRST = (
+    f"{_COLUMNS} "  # noqa: S608 - our own columns
+    "(SELECT * FROM events WHERE id > ? AND id <= ? ORDER BY timestamp IS NOT NULL DESC, timestamp DESC, "
+    f"source_id DESC, position DESC LIMIT {NEWEST}) e {_JOIN} {_ORDER}"
 )
 
 
@@ -38,7 +45,8 @@ class RecordedSteps:
     """Learns the events of a store in the order they ran, and goes on where it stopped. Safe for several threads.
 
     A session is what the history says it is, else a source, and a pause of more than ``session_gap`` seconds ends it.
-    Histories that keep each command once (fish) tell what is used, not what follows what.
+    Histories that keep each command once (fish) tell what is used, not what follows what. A long history is learnt from
+    its :data:`NEWEST` events on, and counts in reasons are of these.
     """
 
     def __init__(self, store: Store, session_gap: float) -> None:
@@ -52,7 +60,8 @@ class RecordedSteps:
         self._read = 0
         self._sessions: dict[tuple[int, str | None], _Session] = {}
         self._newest = _Session()
-        self._model = NextCommand(origin=int(self._store.catalog.value("SELECT count(*) FROM events") or 0))
+        events = int(self._store.catalog.value("SELECT count(*) FROM events") or 0)
+        self._model = NextCommand(origin=min(NEWEST, events))
 
     def predict(self, context: Sequence[Step] | None, cwd: str | None, k: int) -> list[Prediction]:
         """Return the k likeliest next commands; without a context after what was recorded last."""
@@ -66,8 +75,9 @@ class RecordedSteps:
         version = catalog.rows("SELECT updates, deletes FROM collections WHERE name = 'commands'")[0]
         if version != self._version:  # something was taken away, or given to another command
             self._begin(version)
-        for number, source, session, timestamp, deduplicated, step in _steps(catalog, self._read):
-            self._read = max(self._read, number)
+        newest = int(catalog.value("SELECT max(id) FROM events") or 0)
+        read, self._read = self._read, max(self._read, newest)
+        for source, session, timestamp, deduplicated, step in _steps(catalog, read, newest):
             if deduplicated:
                 self._model.learn(None, step)
                 continue
@@ -86,10 +96,10 @@ class RecordedSteps:
         return found
 
 
-def _steps(catalog: Catalog, after: int) -> Iterator[tuple[int, int, str | None, float | None, bool, Step]]:
+def _steps(catalog: Catalog, after: int, upto: int) -> Iterator[tuple[int, str | None, float | None, bool, Step]]:
     # An event says which shell ran it; the history it came by may keep more than that shell's own.
     formats = dict(catalog.rows("SELECT id, json_extract(state, '$.shell') FROM sources WHERE kind = 'history'"))
-    for block in catalog.blocks(_EVENTS, (after,), 1000):
-        for number, text, timestamp, cwd, exit_code, session, source, shell in block:
+    for block in catalog.blocks(_EVENTS if after else _FIRST, (after, upto), 1000):
+        for _, text, timestamp, cwd, exit_code, session, source, shell in block:
             step = Step(text, home_relative(cwd), None if exit_code is None else exit_code == 0)
-            yield number, source, session, timestamp, is_deduplicated(formats.get(source) or shell), step
+            yield source, session, timestamp, is_deduplicated(formats.get(source) or shell), step
