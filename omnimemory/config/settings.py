@@ -144,7 +144,7 @@ class HistorySettings:
     keep_secrets: bool = _key(default=False, kind="bool", meaning="store secrets as they are")
     session_gap: float = _key(1800.0, "float", "seconds of pause that end a session", low=1, high=604_800)
     sequence_decay: float = _key(0.1, "float", "how much an older command counts less, a step", low=0, high=10)
-    steps: int = _key(10_000, "int", "newest transitions and sequences kept as vectors", low=0, high=1_000_000)
+    steps: int = _key(1000, "int", "newest transitions and sequences kept as vectors", low=0, high=1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
