@@ -27,6 +27,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text("# A project\n\nIt does things.\n")
     steps = [f'{{"command": "{command}", "session": "{day}"}}\n' for day in "ab" for command in ("make", "make test")]
     (tmp_path / "steps.jsonl").write_text("".join(steps))
+    (tmp_path / "questions.tsv").write_text("undo the last commit\tgit reset --soft HEAD~1\nlist files\tls -l\n")
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / ".bash_history").write_text("git status\ngit reset --soft HEAD~1\n")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

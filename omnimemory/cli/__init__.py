@@ -45,7 +45,7 @@ COMMANDS = {
     "doctor": ("omnimemory.cli.care:doctor", "Say what is wrong with the memory, and what to do."),
     "repair": ("omnimemory.cli.care:repair", "Mend the memory without embedding anything again."),
     "maintain": ("omnimemory.cli.care:maintain", "Give back room that is not needed any more."),
-    "eval": ("omnimemory.cli.evaluation:evaluation", "Measure the predictions on a history of your own."),
+    "eval": ("omnimemory.cli.evaluation:evaluation", "Measure predictions and searches on data of your own."),
     "config": ("omnimemory.cli.settings:config", "Show the settings and where each came from."),
     "demo": ("omnimemory.cli.demo:demo", "Try it all on bundled samples."),
     "completion": ("omnimemory.cli.completion:completion", "Print the script that completes commands in your shell."),

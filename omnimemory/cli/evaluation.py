@@ -1,27 +1,40 @@
-"""``eval``: how good the predictions are on a history of your own. Nothing is stored."""
+"""``eval``: how good predictions and searches are on data of your own. Nothing is stored."""
 
 from __future__ import annotations
 
+import json
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from omnimemory.cli.opening import current_settings
+from omnimemory.cli.opening import current_settings, open_memory
 from omnimemory.cli.options import examples, json_option
 from omnimemory.cli.output import note, print_json, print_table, wants_json
+from omnimemory.cli.progress import progress_on_terminal
+
+if TYPE_CHECKING:
+    from omnimemory.evaluation.questions import Question
+    from omnimemory.memory import Memory
 
 __all__ = ["evaluation"]
 
 _LONG = 20_000
+_MANY = 1000
 
 
 @click.group(
     "eval",
-    short_help="Measure the predictions on a history of your own.",
-    epilog=examples("omnimemory eval next ~/.zsh_history"),
+    short_help="Measure predictions and searches on data of your own.",
+    epilog=examples("omnimemory eval next ~/.zsh_history", "omnimemory eval search questions.tsv"),
 )
 def evaluation() -> None:
-    """Measure how good the predictions are on a history of your own. Nothing is stored and nothing is run."""
+    """Measure how good predictions and searches are on data of your own. Nothing is stored and nothing is run."""
 
 
 @evaluation.command(
@@ -58,16 +71,117 @@ def next_commands(*, history: Path, shell: str | None, separate: bool, last: int
             print_json(row)
     else:
         heads = ("predictor", *METRICS, "ours is better by (mrr10)")
-        print_table(heads, ((str(row["predictor"]), *(f"{row[m]:.3f}" for m in METRICS), _better(row)) for row in rows))
+        print_table(
+            heads,
+            (
+                (str(row["predictor"]), *(f"{row[m]:.3f}" for m in METRICS), _better(row, "ours_better_by"))
+                for row in rows
+            ),
+        )
     note(
         f"{len(steps):,} steps in {len(outcomes['ours'].steps):,} sessions; our probabilities are off by "
         f"{outcomes['ours'].calibration.error():.3f} on average"
     )
 
 
-def _better(row: dict[str, object]) -> str:
-    found = row.get("ours_better_by")
+def _better(row: dict[str, object], name: str) -> str:
+    found = row.get(name)
     if not isinstance(found, dict):
         return ""
     lower, mean, upper = found["mrr10"]
     return f"{mean:+.3f} ({lower:+.3f} to {upper:+.3f})"
+
+
+@evaluation.command(
+    "search",
+    short_help="Measure how commands are found by what they do.",
+    epilog=examples(
+        "omnimemory eval search questions.tsv",
+        "omnimemory eval search questions.jsonl --questions 200 --json",
+    ),
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--questions",
+    "most",
+    type=click.IntRange(1),
+    default=_MANY,
+    show_default=True,
+    help="Ask so many, drawn at random.",
+)
+@json_option
+def searches(*, file: Path, most: int, as_json: bool) -> None:
+    """Ask for each description of FILE and see whether its command is found, by keywords, by vectors and by both.
+
+    FILE has lines of a description, a tab and a command (or more columns, if its first line names them), or JSON Lines
+    with "description" and "command". All its commands go into a memory of their own, which is deleted at the end.
+
+    recall10 is the share of the questions with a right command among the first ten answers, mrr10 the mean of 1/rank,
+    0 beyond the tenth; both with 95 % intervals.
+    """
+    from omnimemory.evaluation.questions import DEEPEST, ask, read_pairs, table  # noqa: PLC0415 - as for all commands
+
+    pairs = read_pairs(file)
+    with _passing_memory() as memory:
+        questions, stored = _questions(memory, pairs)
+        if not questions:
+            note(f"None of the commands of {file} can be stored: each begins with a space or is left out.")
+            return
+        asked = random.Random(0).sample(questions, min(most, len(questions)))
+        rows = table(
+            ask(asked, lambda text, mode: (h.text for h in memory.search(text, k=DEEPEST, kind="commands", mode=mode)))
+        )
+        model = memory.embeddings.embedder.name
+    if wants_json(as_json):
+        for row in rows:
+            print_json(row)
+    else:
+        heads = ("mode", "recall10", "mrr10", "hybrid is better by (mrr10)")
+        print_table(
+            heads,
+            (
+                (str(row["mode"]), *(_measured(row, name) for name in heads[1:3]), _better(row, "hybrid_better_by"))
+                for row in rows
+            ),
+        )
+    note(f"{len(asked):,} of {len(questions):,} questions against {stored:,} commands, model {model}")
+
+
+@contextmanager
+def _passing_memory() -> Iterator[Memory]:
+    """Give an empty memory with the settings of the user, and a cache of its own; both are deleted afterwards."""
+    settings = current_settings()
+    with tempfile.TemporaryDirectory(prefix="omnimemory-eval-") as folder:
+        here = {
+            "store.path": Path(folder, "store"),
+            "cache.path": Path(folder, "cache"),
+            "index.enabled": False,  # every command is looked at: what is measured is the model, not the index
+            "history.steps": 0,
+        }
+        with open_memory(settings.with_values(here)) as memory:
+            yield memory
+
+
+def _questions(memory: Memory, pairs: list[tuple[str, str]]) -> tuple[list[Question], int]:
+    """Store the commands; return the questions that have an answer there, and how many commands are stored."""
+    from omnimemory.evaluation.questions import questions_of  # noqa: PLC0415 - as for all commands
+    from omnimemory.wiring import redactor_of  # noqa: PLC0415 - as above
+
+    lines = b"".join(json.dumps({"command": command}).encode() + b"\n" for _, command in pairs)
+    with progress_on_terminal() as progress:
+        memory.ingest_history(  # noqa: S604 - the "shell" is a format, none is started
+            BytesIO(lines),
+            shell="jsonl",
+            name="questions",
+            progress=progress,
+        )
+    stored = [str(text) for (text,) in memory.store.catalog.rows("SELECT text FROM commands")]
+    redactor = redactor_of(memory.settings, keep_secrets=memory.settings.history.keep_secrets)
+    return questions_of(pairs, stored, lambda command: redactor.command(command).text), len(stored)
+
+
+def _measured(row: dict[str, object], name: str) -> str:
+    found = row[f"{name}_interval"]
+    assert isinstance(found, tuple)
+    lower, mean, upper = found
+    return f"{mean:.3f} ({lower:.3f} to {upper:.3f})"
