@@ -61,7 +61,8 @@ def sequence_weights(count: int, decay: float) -> NDArray[np.float64]:
 
 def sequence_vector(vectors: NDArray[np.float32], decay: float) -> NDArray[np.float32]:
     """Return the vector (dim,) of a sequence of commands with the unit ``vectors`` (n, dim), oldest first."""
-    return _unit(sequence_weights(len(vectors), decay) @ vectors)
+    # No matrix product: where memory is limited, OpenBLAS ends the process when it finds none for its buffers.
+    return _unit((sequence_weights(len(vectors), decay)[:, np.newaxis] * vectors).sum(axis=0))
 
 
 def transition_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
