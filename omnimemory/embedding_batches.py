@@ -14,8 +14,9 @@ import numpy as np
 from omnimemory.embedders.base import Embedder, Role, UnembeddableTextError, Vectors, check_vectors
 from omnimemory.embedding_costs import BatchCosts, Costs
 from omnimemory.errors import EmbedderError, MemoryBudgetError
+from omnimemory.scheduler.lease import Lease
 from omnimemory.scheduler.out_of_memory import RanOutError, is_out_of_memory
-from omnimemory.scheduler.scheduler import Lease, Scheduler
+from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.storage.cache import EmbeddingCache
 
 __all__ = ["Ask", "Batches", "Embedded"]
@@ -150,8 +151,17 @@ class Batches:
                     costs = self.costs.of([texts[i] for i in batch])
                     continue
                 made = error.vectors[kept]
+            self._note_long([shown.get(texts[i], texts[i]) for i in batch], lease)
             self._keep(texts, batch, role, vectors, made)
             return
+
+    def _note_long(self, texts: Sequence[str], lease: Lease) -> None:
+        """Note which texts were longer than the model reads at once: it says so, or cuts them off."""
+        limit, seen = self.embedder.max_tokens, getattr(self.embedder, "long_texts", None)
+        lease.windowed += 0 if seen is None else seen.take()
+        long = [] if limit is None else [text for text in texts if len(text) > limit]
+        if long:
+            lease.truncated += sum(count > limit for count in self.embedder.count_tokens(long) if limit is not None)
 
     def _keep(self, texts: list[str], batch: list[int], role: Role, vectors: Vectors, made: Vectors) -> None:
         dim = self.embedder.dim

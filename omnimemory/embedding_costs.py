@@ -11,10 +11,10 @@ from omnimemory.embedders.base import Embedder, Role, Vectors
 from omnimemory.errors import EmbedderError
 from omnimemory.scheduler.footprint import Request, index_bytes
 from omnimemory.scheduler.learned import Key, Learned, Shape, machine_name
+from omnimemory.scheduler.lease import Lease
 from omnimemory.scheduler.loadable import Loadable, trim
 from omnimemory.scheduler.observation import Observer
 from omnimemory.scheduler.own_memory import held
-from omnimemory.scheduler.scheduler import Lease
 
 __all__ = ["BatchCosts", "Costs", "learned_key", "use_budget"]
 

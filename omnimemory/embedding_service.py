@@ -57,9 +57,10 @@ class EmbeddingService:
         self.observer = observer
         self.sequence_decay = sequence_decay
         self._costs = Costs(embedder, observer)
+        scheduler.join(self)
         loadable = self._costs.loadable()
         if loadable is not None:
-            scheduler.residency.know(loadable)
+            scheduler.residency.know(loadable, self)
 
     @property
     def dim(self) -> int:
@@ -226,9 +227,9 @@ class EmbeddingService:
         return Batches(self.embedder, ask, cache, self.scheduler, size, self._costs, cancelled)
 
     def close(self) -> None:
-        """Free the model and close the cache."""
-        self.scheduler.close()
+        """Free the model and close the cache. Others who share the scheduler go on with it."""
         self.embedder.close()
+        self.scheduler.leave(self)
         if self.observer is not None:
             self.observer.learned.save()
         if self.cache is not None:

@@ -13,8 +13,18 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Protocol
 
-__all__ = ["ForkLock", "inside_sqlite", "is_sqlite_stuck", "was_busy_at_fork"]
+__all__ = ["ForkLock", "begins_again", "inside_sqlite", "is_sqlite_stuck", "was_busy_at_fork"]
+
+
+class _BeginsAgain(Protocol):
+    def begin_again(self) -> None: ...
+
+
+def begins_again(thing: _BeginsAgain) -> None:
+    """Have ``begin_again`` called in every forked child, as long as somebody else keeps the thing alive."""
+    _LIVE.add(thing)
 
 
 class ForkLock:
@@ -22,7 +32,7 @@ class ForkLock:
 
     def __init__(self) -> None:
         self.begin_again()
-        _LIVE.add(self)
+        begins_again(self)
 
     def begin_again(self) -> None:
         """Be free, whoever held it."""
@@ -59,7 +69,7 @@ def was_busy_at_fork() -> bool:
 
 
 # A fork happens to the process, not to an object: these belong to the process. Appending and popping are atomic.
-_LIVE: weakref.WeakSet[ForkLock] = weakref.WeakSet()
+_LIVE: weakref.WeakSet[_BeginsAgain] = weakref.WeakSet()
 _INSIDE: list[None] = []
 _BUSY_FORKS: list[int] = []
 
@@ -68,8 +78,8 @@ def _after_fork() -> None:
     if _INSIDE:
         _BUSY_FORKS.append(os.getpid())
     _INSIDE.clear()
-    for lock in list(_LIVE):
-        lock.begin_again()
+    for thing in list(_LIVE):
+        thing.begin_again()
 
 
 os.register_at_fork(after_in_child=_after_fork)

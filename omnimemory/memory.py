@@ -67,7 +67,7 @@ class Memory(Recording, Foresight, Moving, Upkeep):
         self.settings = base.with_values({key: value for key, value in given.items() if value is not None})
         self.embeddings = embedding_service(self.settings, embedder, scheduler)
         used = self.embeddings.embedder
-        self.answers = Answers()
+        self.answers = Answers(self.settings)
         self._closed = False
         self._models: ResidentModels | None = None
         self._swap = threading.Lock()
@@ -171,7 +171,8 @@ class Memory(Recording, Foresight, Moving, Upkeep):
             store, embeddings = self.store, self.embeddings
         began = time.perf_counter()
         hits = search(store, embeddings, found, explain=explain)
-        self.answers.note(time.perf_counter() - began, degraded=hits.degraded is not None)
+        seconds = time.perf_counter() - began
+        self.answers.note(seconds, degraded=hits.degraded is not None, fallback=hits.fallback is not None)
         return hits
 
     def _without_secrets(self, query: str) -> str:

@@ -93,7 +93,7 @@ class Moving:
         from omnimemory.reembedding.report import ReembedReport  # noqa: PLC0415 - as above
 
         settings = self._settings_for(model, dim, embedder)
-        service = embedding_service(settings, embedder)
+        service = embedding_service(settings, embedder, self.embeddings.scheduler)
         used, before = service.embedder, self.store.documents.collection
         try:
             begun = ReembedReport("unchanged", before.model, used.name, used.dim)
@@ -199,7 +199,7 @@ class Moving:
         self._refuse_shared()
         chosen = self.settings.with_values({"embedding.model": former.model})
         settings = replace(chosen, embedding=replace(chosen.embedding, dim=former.dim))
-        service = embedding_service(settings, embedder)
+        service = embedding_service(settings, embedder, self.embeddings.scheduler)
         if service.embedder.fingerprint != former.fingerprint:
             service.close()
             raise StoreError(f"The model {former.model} that is here now is not the one those vectors were made with.")

@@ -191,9 +191,9 @@ class Hit:
 class Hits(list[Hit]):
     """The hits of one search, best first: a list that a notebook shows as a table.
 
-    ``degraded`` gives the reason when part of the search could not run (for example because the
-    embedder is down and only keywords answered); ``explain`` holds which index answered, the
-    weights and the times in milliseconds when the search was asked to explain itself.
+    ``degraded`` gives the reason when part of the search could not run (for example because the embedder is down and
+    only keywords answered); ``fallback`` why all vectors were compared where the index should have answered: as good,
+    but slower. ``explain`` holds which index answered, the weights and times in milliseconds if that was asked for.
     """
 
     def __init__(
@@ -202,10 +202,12 @@ class Hits(list[Hit]):
         *,
         degraded: str | None = None,
         explain: dict[str, Any] | None = None,
+        fallback: str | None = None,
     ) -> None:
         super().__init__(hits)
         self.degraded = degraded
         self.explain = explain
+        self.fallback = fallback
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the hits as JSON-ready data."""

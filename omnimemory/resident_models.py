@@ -7,9 +7,10 @@ models go that would have stayed.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,13 @@ from omnimemory.config import Settings
 from omnimemory.embedding_costs import Costs
 from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import ConfigError, EmbedderError, MemoryBudgetError, ModelServerError, OmniMemoryError
+from omnimemory.loaded_model import LoadedModel
 from omnimemory.model_choice import choose_embedder
 from omnimemory.model_servers.keep_alive import keep_alive_seconds
 from omnimemory.model_servers.ollama_records import canonical_name
+from omnimemory.scheduler.decision import Decision
 from omnimemory.scheduler.footprint import Request
 from omnimemory.scheduler.loadable import Loadable, Unloaded, trim
-from omnimemory.scheduler.policy import Decision
 from omnimemory.served_residency import OllamaModels
 
 if TYPE_CHECKING:
@@ -32,26 +34,6 @@ __all__ = ["LoadedModel", "ResidentModels"]
 
 _OLLAMA = "ollama:"
 _BESIDE = 200 << 20  # what a runtime takes beside the weights; a prior, for models that are not here yet
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model in memory: who holds it, how many bytes of main memory (and of video memory), how long still.
-
-    ``where`` is "here" (this process) or the server's address; ``ours`` is false for one that others loaded. ``age``
-    and ``idle`` are seconds, ``None`` where nobody says; ``seconds_left`` is ``None`` for as long as it is not needed.
-    """
-
-    name: str
-    where: str
-    bytes: int
-    vram_bytes: int = 0
-    ours: bool = True
-    pinned: bool = False
-    leases: int = 0
-    age: float | None = None
-    idle: float | None = None
-    seconds_left: float | None = None
 
 
 class ResidentModels:
@@ -93,6 +75,13 @@ class ResidentModels:
     def loaded(self) -> list[LoadedModel]:
         """Return the models in memory, of this process and of Ollama; those of a server that is down are left out."""
         return [*self._here(), *self._served()]
+
+    def elsewhere(self) -> list[LoadedModel]:
+        """Return the models that other processes of this user say they hold, a second after they were loaded."""
+        from omnimemory.scheduler.presence import present  # noqa: PLC0415 - rare
+
+        found = present(self._settings.schedule.folder)
+        return [LoadedModel.of_process(one, time.time()) for one in found if one["pid"] != os.getpid()]
 
     def available(self) -> list[dict[str, Any]]:
         """Return the models that are on this machine and whether each could be loaded now, as JSON-ready data."""
@@ -233,7 +222,7 @@ class ResidentModels:
     def _know(self, model: Loadable) -> None:
         known = self._residency.get(model.name)
         if known is None or model.served:
-            self._residency.know(model)
+            self._residency.know(model, self.service)
 
     def _here(self) -> Iterator[LoadedModel]:
         now = time.monotonic()
@@ -241,17 +230,7 @@ class ResidentModels:
             model = self._residency.get(entry.name)
             if model is None or model.served:
                 continue
-            end = entry.expires()
-            yield LoadedModel(
-                entry.name,
-                "here",
-                entry.bytes,
-                pinned=entry.pinned,
-                leases=entry.leases,
-                age=now - entry.since,
-                idle=0.0 if entry.leases else now - entry.used,
-                seconds_left=None if end is None else max(0.0, end - now),
-            )
+            yield LoadedModel.of_entry(entry, now)
 
     def _served(self) -> Iterator[LoadedModel]:
         try:
@@ -283,4 +262,4 @@ class ResidentModels:
 
 def _request(model: Loadable) -> Request:
     need, measured = model.need()
-    return Request(model.name, 1, need, 0, measured=measured)
+    return Request(model.name, 1, need, 0, measured=measured, pools=model.pools)

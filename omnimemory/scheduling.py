@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from omnimemory.config import Settings
 from omnimemory.errors import ConfigError
-from omnimemory.scheduler.admissions import Rules
 from omnimemory.scheduler.journal import Journal
 from omnimemory.scheduler.ledger import Ledger
 from omnimemory.scheduler.pressed import PressureWatch
 from omnimemory.scheduler.profiles import PROFILES
+from omnimemory.scheduler.rules import Rules
 from omnimemory.scheduler.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from omnimemory.scheduler.pools import Pool
+    from omnimemory.scheduler.probe import Available
 
 __all__ = ["scheduler_of"]
 
@@ -31,11 +38,22 @@ def scheduler_of(settings: Settings) -> Scheduler:
     )
     journal = Journal(schedule.folder, limit=schedule.log_bytes) if schedule.log_bytes else None
     scheduler = Scheduler(
-        rules, ledger=Ledger(schedule.folder), journal=journal, pressure=PressureWatch(), patience=schedule.wait
+        rules,
+        ledger=Ledger(schedule.folder),
+        journal=journal,
+        pressure=PressureWatch(),
+        pools=_pools,
+        patience=schedule.wait,
     )
     scheduler.residency.folder = schedule.folder
     scheduler.residency.warms_up = schedule.warm_up
     return scheduler
+
+
+def _pools(available: Available) -> Sequence[Pool]:
+    from omnimemory.scheduler.pools import read_pools  # noqa: PLC0415 - only for models that can be on a GPU
+
+    return read_pools(available)
 
 
 def _keep_alive(settings: Settings) -> tuple[tuple[str, float | None], ...]:

@@ -94,6 +94,7 @@ class _Found:
     bm25: dict[int, float] = field(default_factory=dict)
     ranks: dict[int, dict[str, int]] = field(default_factory=dict)
     explain: dict[str, Any] = field(default_factory=dict)
+    fallback: str | None = None
 
     def ranked(self, name: str, rows: Sequence[int]) -> None:
         for rank, row in enumerate(rows, 1):
@@ -123,7 +124,8 @@ def search(store: Store, embeddings: EmbeddingService, query: Query, *, explain:
             "embed_ms": round((embedded - started) * 1000, 3),
             "search_ms": round((time.perf_counter() - embedded) * 1000, 3),
         }
-    return Hits(hits, degraded=degraded, explain=details)
+    fallback = next((part.fallback for part in found if part.fallback), None)
+    return Hits(hits, degraded=degraded, explain=details, fallback=fallback)
 
 
 def vector_weight(model: str, kind: str) -> float:
@@ -167,6 +169,7 @@ def _find(store: Store, kind: str, query: Query, vector: Vectors | None) -> _Fou
         found.cosine = dict(zip(nearest.rows, nearest.scores, strict=True))
         found.ranked("vector", nearest.rows)
         found.explain |= {"answered_by": nearest.answered_by, "reason": nearest.reason}
+        found.fallback = nearest.reason if nearest.is_fallback else None
     if query.mode != "vector" and query.text.strip():
         matches = _keyword(store, kind, query, wanted)
         found.bm25 = dict(matches)

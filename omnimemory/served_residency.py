@@ -121,8 +121,17 @@ class OllamaModels:
             return done.freed_bytes
 
         measured = 9 if running is not None else 0
+        # Where a card has room the server uses that, and main memory for what has none.
         return Loadable(
-            _PREFIX + short, seen, load, unload, lambda: (size, measured), size, served=True, foreign=foreign
+            _PREFIX + short,
+            seen,
+            load,
+            unload,
+            lambda: (size, measured),
+            size,
+            served=True,
+            foreign=foreign,
+            pools=("gpu", "ram"),
         )
 
     @contextmanager

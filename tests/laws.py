@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from simulated_machine import PROFILE, STARVE, TICK
 
-from omnimemory.scheduler.policy import replay
+from omnimemory.scheduler.placing import replay
 from omnimemory.scheduler.probe import UNKNOWN
 from omnimemory.scheduler.residents import State
 from omnimemory.scheduler.victims import least_residency

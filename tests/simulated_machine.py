@@ -11,12 +11,13 @@ import random
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from omnimemory.scheduler.admissions import Admissions, Rules, Ticket
+from omnimemory.scheduler.admissions import Admissions, Ticket
 from omnimemory.scheduler.footprint import Request
 from omnimemory.scheduler.ledger import Row, Shared
 from omnimemory.scheduler.probe import UNKNOWN, Available
 from omnimemory.scheduler.profiles import Profile
 from omnimemory.scheduler.residents import Entry, Residents, State
+from omnimemory.scheduler.rules import Rules
 
 TICK = 1.0
 STARVE = 10.0

@@ -40,6 +40,7 @@ FLOORS = {
     "scheduling": 2,
     "answers": 2,
     "served_residency": 2,
+    "loaded_model": 2,
     "resident_models": 2,
     "transfer": 2,
     "wiring": 2,

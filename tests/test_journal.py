@@ -18,10 +18,13 @@ from click.testing import CliRunner
 from omnimemory.cli import cli
 from omnimemory.errors import ConfigError, MemoryBudgetError
 from omnimemory.memory import Memory
+from omnimemory.scheduler.decision import Turn
 from omnimemory.scheduler.footprint import Request
 from omnimemory.scheduler.journal import Journal, read_journal
+from omnimemory.scheduler.limits import Limits
 from omnimemory.scheduler.out_of_memory import RanOutError
-from omnimemory.scheduler.policy import Limits, Turn, decide, replay
+from omnimemory.scheduler.placing import replay
+from omnimemory.scheduler.policy import decide
 from omnimemory.scheduler.probe import Available, Reading
 from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.scheduler.traces import line_of_decision, traces_of
@@ -186,7 +189,7 @@ def test_a_file_that_cannot_be_written_is_said_and_stops_nothing(tmp_path, kind)
         (folder / "decisions.jsonl").mkdir()
     of = scheduler(folder)
     assert run(of, 4).items == 4
-    assert "decisions cannot be written" in of.status()["problem"]
+    assert "decisions.jsonl cannot be written" in of.status()["problem"]
     assert of.traces()[-1].outcome == "done"
     assert not (tmp_path / "elsewhere").exists()
 

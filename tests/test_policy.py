@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omnimemory.errors import MemoryBudgetError
+from omnimemory.scheduler.decision import BatchRefusedError
 from omnimemory.scheduler.footprint import Request
-from omnimemory.scheduler.policy import BatchRefusedError, Limits, decide, default_reserve, replay
+from omnimemory.scheduler.limits import Limits, default_reserve
+from omnimemory.scheduler.placing import replay
+from omnimemory.scheduler.policy import decide
 from omnimemory.scheduler.probe import Available, Reading
 
 MIB = 1 << 20
@@ -175,6 +178,7 @@ def test_a_decision_is_json_and_tells_its_inputs():
         "growth_per_item": 3,
         "per_batch": 0,
         "measured": 0,
+        "pools": ["ram"],
     }
     assert again["limits"] == {
         **dict.fromkeys(("max_bytes", "max_model_bytes", "max_loaded")),

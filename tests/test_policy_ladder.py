@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnimemory.scheduler.admissions import Rules
+from omnimemory.scheduler.decision import Turn
 from omnimemory.scheduler.footprint import Request
-from omnimemory.scheduler.policy import Limits, Turn, decide, replay
+from omnimemory.scheduler.limits import Limits
+from omnimemory.scheduler.placing import replay
+from omnimemory.scheduler.policy import decide
 from omnimemory.scheduler.probe import Available
 from omnimemory.scheduler.profiles import PROFILES
+from omnimemory.scheduler.rules import Rules
 from omnimemory.scheduler.victims import Resident, choose_victims, worth
 
 GB = 10**9

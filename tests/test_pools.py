@@ -6,42 +6,13 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from fake_cards import Cards, NVMLError_LibraryNotFound
 
 from omnimemory.scheduler.pools import Pool, read_pools
 from omnimemory.scheduler.probe import Available, Probe, Reading
 
 GIB = 1 << 30
 MAIN = Available(8 * GIB, "MemAvailable", 16 * GIB, (Reading("MemAvailable", 8 * GIB, "", 16 * GIB),))
-
-
-class NVMLError_LibraryNotFound(Exception):  # noqa: N801, N818 - the name that nvidia-ml-py gives it
-    pass
-
-
-class Cards:
-    """Answers like pynvml for cards of (total, free) bytes; an exception in their place is raised."""
-
-    def __init__(self, *cards, broken=None):
-        self.cards, self.broken, self.opened = cards, broken, 0
-
-    def nvmlInit(self):  # noqa: N802 - as above
-        if self.broken is not None:
-            raise self.broken
-        self.opened += 1
-
-    def nvmlShutdown(self):  # noqa: N802 - as above
-        self.opened -= 1
-
-    def nvmlDeviceGetCount(self):  # noqa: N802 - as above
-        return len(self.cards)
-
-    def nvmlDeviceGetHandleByIndex(self, number):  # noqa: N802 - as above
-        return self.cards[number]
-
-    def nvmlDeviceGetMemoryInfo(self, card):  # noqa: N802 - as above
-        if isinstance(card, Exception):
-            raise card
-        return SimpleNamespace(total=card[0], free=card[1], used=card[0] - card[1])
 
 
 def mlx(limit, active=0, cached=0):

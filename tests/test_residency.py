@@ -14,10 +14,10 @@ from store_cases import run, wait_until
 from omnimemory.errors import ConfigError, EmbedderError, MemoryBudgetError
 from omnimemory.memory import Memory
 from omnimemory.model_servers.keep_alive import keep_alive_seconds
-from omnimemory.scheduler.admissions import Rules
 from omnimemory.scheduler.footprint import Request
 from omnimemory.scheduler.loadable import Loadable, trim
 from omnimemory.scheduler.probe import Available
+from omnimemory.scheduler.rules import Rules
 from omnimemory.scheduler.scheduler import Scheduler
 
 GIB = 1 << 30
@@ -328,7 +328,7 @@ from pathlib import Path
 from omnimemory.config import Settings
 from omnimemory.embedders.static import StaticEmbedder
 from omnimemory.embedding_service import EmbeddingService
-from omnimemory.scheduler.admissions import Rules
+from omnimemory.scheduler.rules import Rules
 from omnimemory.scheduler.scheduler import Scheduler
 
 service = EmbeddingService(StaticEmbedder(64), cache=None, scheduler=Scheduler(Rules(keep_alive=(("*", 0.3),))))

@@ -10,7 +10,7 @@ from laws import BrokenLawError, Laws
 from simulated_machine import PROFILE, STARVE, TICK, Machine
 
 from omnimemory.scheduler import admissions, policy, residents, victims
-from omnimemory.scheduler.admissions import Rules
+from omnimemory.scheduler.rules import Rules
 
 
 def random_run(seed, requests=33):
@@ -167,7 +167,7 @@ def _spare(rule):
 
 
 def _limits(**values):
-    real = admissions.Rules.limits
+    real = Rules.limits
 
     def changed(self, *args, **kwargs):
         return replace(real(self, *args, **kwargs), **values)
@@ -218,8 +218,8 @@ MUTANTS = {
     "half of what is needed goes": (victims, "_enough", _half_enough),
     "all that may go goes": (policy, "choose_victims", _without_pruning),
     "leave to evict is not asked for": (policy, "choose_victims", _leave_out("expired_only", False)),
-    "the reserve is not kept": (admissions.Rules, "limits", _limits(reserve=-100)),
-    "other promises are not counted": (admissions.Rules, "limits", _limits(outstanding=0)),
+    "the reserve is not kept": (Rules, "limits", _limits(reserve=-100)),
+    "other promises are not counted": (Rules, "limits", _limits(outstanding=0)),
     "other processes are not counted": (admissions.Shared, "outstanding", 0),
     "what can never fit waits": (policy, "_never", lambda case: ""),
     "deadlines are dropped": (policy, "_wait", _patient),

@@ -19,8 +19,9 @@ from omnimemory.cli import cli
 from omnimemory.memory import Memory
 from omnimemory.scheduler.footprint import Request
 from omnimemory.scheduler.journal import Journal
+from omnimemory.scheduler.limits import Limits
 from omnimemory.scheduler.metrics import metrics, percentiles
-from omnimemory.scheduler.policy import Limits, decide
+from omnimemory.scheduler.policy import decide
 from omnimemory.scheduler.presence import present
 from omnimemory.scheduler.pressed import PressureWatch
 from omnimemory.scheduler.probe import Available

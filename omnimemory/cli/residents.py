@@ -15,7 +15,8 @@ from omnimemory.cli.options import examples, json_option
 from omnimemory.cli.output import format_bytes, format_seconds, note, print_json, print_table, visible, wants_json
 
 if TYPE_CHECKING:
-    from omnimemory.resident_models import LoadedModel, ResidentModels
+    from omnimemory.loaded_model import LoadedModel
+    from omnimemory.resident_models import ResidentModels
 
 __all__ = ["keep", "load", "opened_models", "ps", "unload"]
 
@@ -37,12 +38,12 @@ def opened_models() -> Iterator[ResidentModels]:
 @click.command(epilog=examples("omnimemory models ps", "omnimemory models ps --json"))
 @json_option
 def ps(as_json: bool) -> None:
-    """Show the models in the memory of an Ollama: who loaded them, what they hold, how long they stay.
+    """Show the models in memory: who holds them, how much, and how long they stay if nobody uses them.
 
-    A model of this package lives in the process that uses it: `omnimemory status` shows what those were promised.
+    Those of an Ollama, and those that processes of yours have held for a second or more.
     """
     with opened_models() as models:
-        found = models.loaded()
+        found = [*models.elsewhere(), *models.loaded()]
     if wants_json(as_json):
         for one in found:
             print_json(asdict(one))

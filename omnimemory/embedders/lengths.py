@@ -9,9 +9,12 @@ the median. So what must not be exceeded is kept :data:`MARGIN` below the limit;
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
-__all__ = ["MARGIN", "estimate_tokens", "halves", "windows"]
+from omnimemory.forks import ForkLock
+
+__all__ = ["MARGIN", "LongTexts", "estimate_tokens", "halves", "windows"]
 
 MARGIN = 1.4
 """How many true tokens an estimated one may be; the most that was seen in ordinary text was 1.45."""
@@ -61,3 +64,26 @@ def _pieces(text: str) -> Iterator[tuple[int, int]]:
     for match in _PIECE.finditer(text):
         piece = match[0]
         yield match.start(), -(-len(piece) // 5) if piece < "\x80" else 1 + (piece >= "\u2e80")
+
+
+class LongTexts:
+    """How many texts a model read in several windows, until somebody takes the count. Safe for several threads."""
+
+    def __init__(self) -> None:
+        self._lock = ForkLock()
+        self._count = 0
+
+    def note(self, windows: Sequence[int]) -> None:
+        """Count what was read in several windows; ``windows`` tells for each which text it is of, in order."""
+        found = len({text for before, text in pairwise(windows) if before == text})
+        if found:
+            with self._lock:
+                self._count += found
+
+    def take(self) -> int:
+        """Return how many there were since this was last asked."""
+        if not self._count:
+            return 0
+        with self._lock:
+            count, self._count = self._count, 0
+        return count

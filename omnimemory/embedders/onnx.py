@@ -31,6 +31,7 @@ from omnimemory.embedders.base import (
 from omnimemory.embedders.encoder_folder import EncoderFolder, read_encoder_folder
 from omnimemory.embedders.encoder_parts import checked_dim, files_digest, joined, rows_of
 from omnimemory.embedders.installed import InstalledModel
+from omnimemory.embedders.lengths import LongTexts
 from omnimemory.errors import ConfigError
 from omnimemory.forks import ForkLock
 
@@ -95,6 +96,7 @@ class OnnxEmbedder:
         self._digest = digest
         self._model: _Model | None = None
         self._lock = ForkLock()
+        self.long_texts = LongTexts()
 
     @classmethod
     def of_installed(
@@ -174,6 +176,7 @@ class OnnxEmbedder:
             return np.zeros((0, self._dim), dtype=np.float32)
         model = self._load()
         rows = rows_of(model.tokenizer, self.name, texts, self._prompts.get(role, ""))
+        self.long_texts.note([row.text for row in rows])
         vectors = joined(rows, self._pooled(model, rows), len(texts))
         return check_vectors(normalise(vectors[:, : self._dim]), len(texts), self._dim)
 

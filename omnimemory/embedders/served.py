@@ -30,7 +30,7 @@ from omnimemory.embedders.base import (
     normalise,
     space_fingerprint,
 )
-from omnimemory.embedders.lengths import MARGIN, estimate_tokens, windows
+from omnimemory.embedders.lengths import MARGIN, LongTexts, estimate_tokens, windows
 from omnimemory.embedders.served_models import Face, KnownModel
 from omnimemory.embedders.served_requests import Asking, Dialect, StrangeAnswerError, Wanted
 from omnimemory.embedders.served_rows import Rows
@@ -102,6 +102,7 @@ class ServedEmbedder:
         self._face: Face | None = None
         self._checked: float | None = None
         self._told = terms.address.is_loopback
+        self.long_texts = LongTexts()
 
     @property
     def name(self) -> str:
@@ -239,6 +240,7 @@ class ServedEmbedder:
         window = self._window(face)
         cut = ((i, piece) for i, text in enumerate(texts) for piece in windows(_well_formed(text), window))
         pieces = [(i, piece) for i, piece in cut if not piece.isspace()]
+        self.long_texts.note([text for text, _ in pieces])
         stale = self._checked is None or time.monotonic() - self._checked > _CHECK_SECONDS
         wanted = Wanted(face, self.dim, role, self._prompt(role))
         try:

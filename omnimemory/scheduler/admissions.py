@@ -9,100 +9,22 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
-from typing import Protocol
 
+from omnimemory.scheduler.decision import Decision, Turn
 from omnimemory.scheduler.footprint import Request
+from omnimemory.scheduler.gpu_pools import GpuPools, Promises
 from omnimemory.scheduler.ledger import Shared
-from omnimemory.scheduler.policy import Decision, Limits, Turn, decide
+from omnimemory.scheduler.limits import Place
+from omnimemory.scheduler.placing import decide_where
+from omnimemory.scheduler.policy import decide
 from omnimemory.scheduler.probe import Available
-from omnimemory.scheduler.profiles import PLAIN, Profile
 from omnimemory.scheduler.residents import Residents, State
+from omnimemory.scheduler.rules import Rules
 from omnimemory.scheduler.victims import choose_victims
 
-__all__ = ["Admissions", "Promises", "Rules", "Ticket"]
-
-MEASURED = 3
-"""A need that rests on so many measurements is taken as it is."""
-
-
-class Promises(Protocol):
-    """Where processes tell each other what they were promised; see :class:`~omnimemory.scheduler.ledger.Ledger`."""
-
-    problem: str
-
-    def locked(self) -> AbstractContextManager[Shared]:
-        """Keep the others out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the user set. Sizes in bytes; ``None`` where the profile decides or there is no limit.
-
-    ``keep_alive`` holds patterns of names with seconds (``None``: for ever), ``priority`` such with ranks.
-    """
-
-    profile: Profile = PLAIN
-    reserve: int | None = None
-    max_bytes: int | None = None
-    max_model_bytes: int | None = None
-    max_loaded: int | None = None
-    allow: tuple[str, ...] = ()
-    deny: tuple[str, ...] = ()
-    pin: tuple[str, ...] = ()
-    keep_alive: tuple[tuple[str, float | None], ...] = ()
-    priority: tuple[tuple[str, int], ...] = ()
-
-    def kept(self, model: str) -> float | None:
-        """Return how many seconds an idle model stays: the first pattern that fits, or the profile; ``None``: ever."""
-        found = (seconds for pattern, seconds in self.keep_alive if fnmatchcase(model, pattern))
-        return next(found, self.profile.keep_alive)
-
-    def ranks(self, model: str) -> int:
-        """Return the priority of a model: of the first pattern that fits, or 0."""
-        return next((rank for pattern, rank in self.priority if fnmatchcase(model, pattern)), 0)
-
-    def pins(self, model: str) -> bool:
-        """Return whether a model is never unloaded by itself."""
-        return any(fnmatchcase(model, pattern) for pattern in self.pin)
-
-    def limits(
-        self,
-        available: Available,
-        request: Request | None = None,
-        *,
-        outstanding: int = 0,
-        held: int = 0,
-        blind: str = "",
-        pressure: str = "ok",
-    ) -> Limits:
-        """Return the limits for a request."""
-        reserve = self.profile.reserve(available.total) if self.reserve is None else self.reserve
-        return Limits(
-            reserve,
-            self.max_bytes,
-            outstanding,
-            held,
-            max_model_bytes=self.max_model_bytes,
-            max_loaded=self.profile.max_loaded if self.max_loaded is None else self.max_loaded,
-            factor=1.0 if request is None else self._factor(request),
-            blind=blind,
-            pressure=pressure,
-            forbidden="" if request is None else self.forbids(request.model),
-        )
-
-    def forbids(self, model: str) -> str:
-        """Say why a model may not be used, or nothing."""
-        if any(fnmatchcase(model, pattern) for pattern in self.deny):
-            return "schedule.deny names it"
-        if self.allow and not any(fnmatchcase(model, pattern) for pattern in self.allow):
-            return "schedule.allow does not name it"
-        return ""
-
-    def _factor(self, request: Request) -> float:
-        return 1.0 if request.measured >= MEASURED else self.profile.factor
+__all__ = ["Admissions", "Ticket"]
 
 
 @dataclass(slots=True)
@@ -122,6 +44,7 @@ class Ticket:
 class _Live:
     reserved: int
     model: str
+    pool: str = "ram"
     epoch: int | None = None
 
 
@@ -137,14 +60,19 @@ class Admissions:
     purged: int = 0
     reclaiming: bool = False
     pressure: Callable[[], str] = lambda: "ok"
+    pools: GpuPools | None = None
     _live: dict[str, _Live] = field(default_factory=dict)
     _waiting: dict[int, Ticket] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
     def promised(self) -> int:
-        """Bytes promised to the batches that run now in this process."""
-        return sum(live.reserved for live in self._live.values())
+        """Bytes of main memory promised to the batches that run now in this process."""
+        return self.promised_of("ram")
+
+    def promised_of(self, pool: str) -> int:
+        """Return the bytes of a pool promised to the batches that run now in this process."""
+        return sum(live.reserved for live in self._live.values() if live.pool == pool)
 
     @property
     def leases(self) -> int:
@@ -165,9 +93,9 @@ class Admissions:
             if decision.runs:
                 self._grant(decision, now)
             elif decision.action != "refuse":
-                ticket.need = decision.need
+                ticket.need = decision.need if decision.pool == "ram" else 0
                 self._waiting[ticket.number] = ticket
-            self._tell(shared, now)
+            self._tell(shared, now, decision.pool)
         for model in decision.drain:
             self.residents.drain(model)
         if known is None or decision.action != "wait":
@@ -193,7 +121,7 @@ class Admissions:
             else:
                 self.residents.failed(live.model, live.epoch, now)
         with self._locked() as shared:
-            self._tell(shared, now)
+            self._tell(shared, now, live.pool)
 
     def abandon(self, ticket: Ticket, now: float) -> None:
         """Forget a request that waits no longer."""
@@ -246,7 +174,12 @@ class Admissions:
             self._busy_with(request.model),
             ticket.may_evict,
         )
-        return decide(available, request, limits, self.residents.view(), turn)
+        if self.pools is None or request.pools == ("ram",):
+            return decide(available, request, limits, self.residents.view(), turn)
+        entry, main = self.residents.get(request.model), Place("ram", available, limits)
+        turn = replace(turn, pool="" if entry is None or not entry.load_seconds else entry.pool)
+        places = self.pools.places(main, request, self.promised_of)
+        return decide_where(places, request, self.residents.view(), turn)
 
     def _as_it_is(self, request: Request, now: float) -> Request:
         """Return the request with what the model needs by the state it is in now."""
@@ -286,13 +219,17 @@ class Admissions:
 
     def _grant(self, decision: Decision, now: float) -> None:
         request = decision.request
-        live = _Live(decision.need, request.model)
-        if request.base and self.residents.get(request.model) is not None:
+        live = _Live(decision.need, request.model, decision.pool)
+        entry = self.residents.get(request.model)
+        if request.base and entry is not None:
             live.epoch = self.residents.begin_load(request.model, now)
+            entry.pool = decision.pool
         self._live[decision.id] = live
         self.residents.lease(request.model, now)
 
-    def _tell(self, shared: Shared, now: float) -> None:
+    def _tell(self, shared: Shared, now: float, pool: str = "ram") -> None:
+        if pool != "ram" and self.pools is not None:
+            self.pools.tell(pool, self.promised_of(pool))
         starved = min(self._starved(now), key=lambda one: (one.asked, one.number), default=None)
         if starved is None:
             shared.write(self.promised)

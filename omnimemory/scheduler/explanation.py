@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from omnimemory.scheduler.policy import Decision, replay
+from omnimemory.scheduler.decision import Decision
+from omnimemory.scheduler.placing import replay
 from omnimemory.scheduler.reasons import mib_down, mib_up, texts
 from omnimemory.scheduler.traces import Trace
 
@@ -55,6 +56,9 @@ def _step(step: Decision) -> Iterator[str]:
         f"= {mib_down(step.room)} at most; one text needs {mib_up(limits.need(step.request, 1))}"
         + (f", times {limits.factor:g} because it was not measured" if limits.factor != 1 else "")
     )
+    if step.places:
+        rooms = ", ".join(f"{one.pool} {mib_down(one.limits.room(one.available))}" for one in step.places)
+        yield f"  pool: {step.pool}; room by pool: {rooms}"
     if limits.pressure != "ok":
         yield f"  pressure: {limits.pressure}"
     yield from (f"  goes: {one.model}, {mib_down(one.bytes)} come back" for one in step.victims)

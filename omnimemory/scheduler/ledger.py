@@ -78,15 +78,24 @@ class Shared:
 
 
 class Ledger:
-    """The file in ``folder``. Callers hold a lock of their own: one :meth:`locked` at a time for each ledger."""
+    """The file in ``folder``, about main memory if no ``pool`` is named.
 
-    def __init__(self, folder: Path) -> None:
+    Callers hold a lock of their own: one :meth:`locked` at a time for each ledger.
+    """
+
+    def __init__(self, folder: Path, pool: str = "") -> None:
         self._folder = folder
+        self._pool = pool
+        self._beside: dict[str, Ledger] = {}
         self._fd: int | None = None
         self._rows: list[Row | None] = []
         self._me: tuple[int, int, int, int] | None = None
         self._unwritten = ""
         self.problem = ""
+
+    def beside(self, pool: str) -> Ledger:
+        """Return the file about another pool of memory, such as ``gpu:0``."""
+        return self._beside.setdefault(pool, Ledger(self._folder, pool))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[Shared]:
@@ -134,7 +143,9 @@ class Ledger:
             return tuple(row for row in self._rows if row is not None)
 
     def close(self) -> None:
-        """Close the file; it is opened again when it is needed."""
+        """Close the files; they are opened again when they are needed."""
+        for other in self._beside.values():
+            other.close()
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
@@ -142,13 +153,15 @@ class Ledger:
     def begin_again(self) -> None:
         """Be another process: in a forked child the row and the lock are its parent's."""
         self._me = None
+        for other in self._beside.values():
+            other.begin_again()
         with contextlib.suppress(OSError):
             self.close()
 
     # -- the file
 
     def _path(self) -> Path:
-        return self._folder / f"leases-{_boot()}"
+        return self._folder / "-".join(filter(None, ("leases", _boot(), self._pool.replace(":", "-"))))
 
     def _lock(self) -> None:
         if self._fd is not None and os.fstat(self._fd).st_nlink == 0:

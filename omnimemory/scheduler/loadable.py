@@ -25,7 +25,7 @@ class Loadable(NamedTuple):
 
     ``unload`` returns the bytes that came back and is sure that the model is gone, or raises. ``is_loaded`` is asked
     often and must be quick. ``footprint`` is an estimate of what it holds. Models of a server are ``served``;
-    ``foreign`` ones were loaded by others.
+    ``foreign`` ones were loaded by others. ``pools`` are the kinds of memory it can be in.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Loadable(NamedTuple):
     footprint: int = 0
     served: bool = False
     foreign: bool = False
+    pools: tuple[str, ...] = ("ram",)
 
 
 def trim() -> int:

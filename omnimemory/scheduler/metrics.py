@@ -15,8 +15,9 @@ __all__ = ["metrics", "percentiles"]
 def metrics(traces: Sequence[Trace]) -> dict[str, Any]:
     """Return the figures of some requests as JSON-ready data; times are seconds.
 
-    ``prediction`` is observed by predicted bytes: above 1 more was needed than expected. ``since`` is when the first of
-    the requests was decided (seconds since the epoch).
+    ``windowed`` texts were read in several parts, ``truncated`` ones not to their end. ``prediction`` is observed by
+    predicted bytes: above 1 more was needed than expected. ``since`` is when the first of the requests was decided
+    (seconds since the epoch).
     """
     ends = [trace.end for trace in traces if trace.end is not None]
     return {
@@ -28,6 +29,8 @@ def metrics(traces: Sequence[Trace]) -> dict[str, Any]:
         "evicted": sum(len(step.victims) for trace in traces for step in trace.steps),
         "pressed": dict(Counter(trace.last.limits.pressure for trace in traces)),
         "texts": sum(trace.last.items for trace in traces if trace.outcome == "done"),
+        "windowed": sum(end.windowed for end in ends),
+        "truncated": sum(end.truncated for end in ends),
         "waited": percentiles([trace.last.turn.waited for trace in traces if len(trace.steps) > 1]),
         "seconds": percentiles([end.seconds for end in ends if end.outcome == "done"]),
         "prediction": percentiles([end.ratio for end in ends if end.ratio is not None]),

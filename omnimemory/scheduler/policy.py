@@ -16,151 +16,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
 
-from omnimemory.errors import MemoryBudgetError
 from omnimemory.scheduler import reasons
+from omnimemory.scheduler.decision import Action, Decision, Turn
 from omnimemory.scheduler.footprint import Request
-from omnimemory.scheduler.probe import UNKNOWN, Available
-from omnimemory.scheduler.profiles import PLAIN
+from omnimemory.scheduler.limits import Limits
+from omnimemory.scheduler.probe import Available
 from omnimemory.scheduler.victims import Resident, Spared, Victim, choose_victims
 
-__all__ = ["Action", "BatchRefusedError", "Decision", "Limits", "Turn", "decide", "default_reserve", "replay"]
-
-_PARTS = {"high": 2, "critical": 8}
-Action = Literal["grant", "shrink", "evict", "wait", "refuse"]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What may not be touched, in bytes.
-
-    ``reserve`` stays free for everything else; ``max_bytes`` is the most this process may use at all (``None``: no such
-    limit); ``outstanding`` is promised to batches that run now, here and in other processes; ``held`` is kept for a
-    request that waited longer than this one. No model may need more than ``max_model_bytes``, and no more than
-    ``max_loaded`` are loaded. ``factor`` multiplies what was asked for. ``blind`` says why other processes cannot be
-    seen: then half of the room is theirs. ``forbidden`` says why this model may not be used at all.
-    Under high ``pressure`` (``pressure.py``) no more than half of a batch runs at once, under critical an eighth.
-    """
-
-    reserve: int
-    max_bytes: int | None = None
-    outstanding: int = 0
-    held: int = 0
-    max_model_bytes: int | None = None
-    max_loaded: int | None = None
-    factor: float = 1.0
-    blind: str = ""
-    forbidden: str = ""
-    pressure: str = "ok"
-
-    def need(self, request: Request, items: int) -> int:
-        """Return the bytes to promise for ``items`` texts of a request."""
-        return math.ceil(request.need(items) * self.factor)
-
-    def most(self, items: int) -> int:
-        """Return how many of so many texts may run at once under this pressure."""
-        return max(1, items // _PARTS.get(self.pressure, 1))
-
-    def room(self, available: Available) -> int:
-        """Return the bytes that can be promised now."""
-        free = self._free(available)
-        return max(0, free // 2 if self.blind else free)
-
-    def short(self, available: Available, need: int) -> int:
-        """Return the bytes that must come back before ``need`` can be promised; the reserve may be in use as well."""
-        return (2 * need if self.blind else need) - self._free(available)
-
-    def _free(self, available: Available) -> int:
-        taken = self.outstanding + self.held
-        free = available.bytes - taken - self.reserve
-        if self.max_bytes is None:
-            return free
-        allowed = self.max_bytes - available.used - taken
-        # Where memory cannot be read, a limit set by the user is the only figure there is.
-        return allowed if available.source == UNKNOWN else min(free, allowed)
-
-    def capacity(self, available: Available) -> int:
-        """Return the bytes that could be promised if nothing at all were in memory."""
-        if available.source == UNKNOWN:
-            return self.max_bytes or 0
-        whole = max(0, available.total - self.reserve)
-        return whole if self.max_bytes is None else min(whole, self.max_bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """When a request is decided; seconds.
-
-    ``waited`` of ``patience`` are over; after ``starve_after`` it counts as starved, and models in use are drained for
-    it. ``loading`` is the model that is being loaded now: one at a time. Without ``may_evict`` only models whose
-    keep-alive has run out go.
-    """
-
-    now: float = 0.0
-    waited: float = 0.0
-    patience: float = 0.0
-    starve_after: float = PLAIN.starve_after
-    loading: str = ""
-    may_evict: bool = True
-
-    @property
-    def starved(self) -> bool:
-        """Whether the request has waited so long that others have to stand back."""
-        return self.waited >= self.starve_after
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """One decision with all that went into it; :func:`replay` gives it again.
-
-    ``items`` is how many texts may run (0 when none does), ``need`` the bytes they need (when none runs: the bytes of a
-    single one), ``room`` the bytes there were. ``victims`` are to be unloaded before the request is decided again,
-    ``drain`` are to get no new leases meanwhile, ``spared`` stay. ``id`` and ``time`` (seconds since the epoch) are set
-    by the scheduler.
-    """
-
-    action: Action
-    items: int
-    need: int
-    room: int
-    reason: str
-    available: Available
-    request: Request
-    limits: Limits
-    id: str = ""
-    time: float = 0.0
-    residents: tuple[Resident, ...] = ()
-    turn: Turn = Turn()
-    victims: tuple[Victim, ...] = ()
-    drain: tuple[str, ...] = ()
-    spared: tuple[Spared, ...] = ()
-
-    @property
-    def runs(self) -> bool:
-        """Whether the request may begin."""
-        return self.action in ("grant", "shrink")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the decision as JSON-ready data. It holds no user text."""
-        return asdict(self)
-
-
-class BatchRefusedError(MemoryBudgetError):
-    """Not even one text of the batch fits; ``decision`` tells why."""
-
-    def __init__(self, decision: Decision) -> None:
-        super().__init__(decision.reason)
-        self.decision = decision
-
-    def __reduce__(self) -> tuple[type[BatchRefusedError], tuple[Decision]]:
-        return type(self), (self.decision,)
-
-
-def default_reserve(total: int) -> int:
-    """Return the bytes to keep free of a pool of ``total``: 512 MiB or 5 %, but never more than a quarter."""
-    return PLAIN.reserve(total)
+__all__ = ["decide"]
 
 
 def decide(
@@ -196,11 +61,6 @@ def decide(
         names = ", ".join(victim.model for victim in victims)
         return case.decision("evict", f"{names} must go to make room for {request.model}", victims, spared)
     return _wait(case, "", spared, short, over)
-
-
-def replay(decision: Decision) -> Decision:
-    """Decide again what is recorded."""
-    return decide(decision.available, decision.request, decision.limits, decision.residents, decision.turn)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from omnimemory.scheduler.probe import UNKNOWN, Available
 from omnimemory.scheduler.victims import Spared
 
 if TYPE_CHECKING:
-    from omnimemory.scheduler.policy import Limits
+    from omnimemory.scheduler.limits import Limits
 
 __all__ = ["fixes", "granted", "mib_down", "mib_up", "pressed", "refused", "sentence", "shrunk", "texts"]
 

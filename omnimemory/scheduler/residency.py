@@ -20,6 +20,7 @@ from omnimemory.scheduler.admissions import Admissions
 from omnimemory.scheduler.journal import read_journal
 from omnimemory.scheduler.loadable import Loadable, Unloaded
 from omnimemory.scheduler.residents import Entry
+from omnimemory.scheduler.shared_models import SharedModels
 from omnimemory.scheduler.warming import Warming
 
 __all__ = ["Residency"]
@@ -39,7 +40,7 @@ class Residency:
         self.folder: Path | None = None
         self.warms_up = False
         self.warm: Callable[[str], bool] = lambda _: False
-        self._models: dict[str, Loadable] = {}
+        self._models = SharedModels()
 
     def begin(self, changed: threading.Condition, admissions: Admissions) -> None:
         """Use this lock and these requests; no thread runs yet."""
@@ -51,21 +52,33 @@ class Residency:
         self.unloads: Counter[str] = Counter()
         self.warming = Warming()
         self._learned = False
-        for model in self._models.values():
+        for model in self._models:
             self._enter(model)
 
-    def know(self, model: Loadable) -> None:
-        """Get to know a model. Two of one name count as loaded when both are, and are unloaded together."""
+    def know(self, model: Loadable, user: object = None) -> None:
+        """Get to know a model that ``user`` brings; see :class:`SharedModels` for two of one name."""
         with self._changed:
-            known = self._models.get(model.name)
-            self._models[model.name] = model if known is None or known.served else _both(known, model)
-            self._enter(self._models[model.name])
+            self._enter(self._models.bring(model, user))
 
     def forget(self, name: str) -> None:
         """Know a model no longer."""
         with self._changed:
-            self._models.pop(name, None)
+            self._models.drop(name)
             self._admissions.residents.forget(name)
+
+    def leave(self, user: object) -> None:
+        """Forget what ``user`` brought. What of it is still loaded here and nobody else's is freed."""
+        with self._changed:
+            left, stay = self._models.leave(user)
+            for model in left:
+                if self._models.get(model.name) is None:
+                    self._admissions.residents.forget(model.name)
+            for model in stay:
+                self._enter(model)
+        for model in left:
+            if not model.served and model.is_loaded():
+                model.unload()
+        self._wake.set()  # what is said of this process is not true any more
 
     def get(self, name: str) -> Loadable | None:
         """Return a model that is known."""
@@ -75,8 +88,8 @@ class Residency:
         """Return the models that are in memory, as they are now."""
         with self._changed:
             residents = self._admissions.residents
-            for name in self._models:
-                residents.sync(name, time.monotonic())
+            for model in self._models:
+                residents.sync(model.name, time.monotonic())
             return [replace(entry) for entry in residents if entry.here]
 
     def set_keep_alive(self, name: str, seconds: float | None) -> None:
@@ -100,12 +113,12 @@ class Residency:
         with self._changed:
             residents = self._admissions.residents
             residents.sync(name, time.monotonic())
-            epoch = residents.begin_unload(name)
-        if epoch is None:
+            model, epoch = self._models.get(name), residents.begin_unload(name)
+        if epoch is None or model is None:
             return None
         freed = 0
         try:
-            freed = self._models[name].unload()
+            freed = model.unload()
         finally:
             with self._changed:
                 residents.unloaded(name, epoch, time.monotonic())
@@ -153,7 +166,7 @@ class Residency:
             with self._changed:
                 self.warming.learn(recorded)
         with self._changed:
-            name = self.warming.next([name for name, model in self._models.items() if not model.is_loaded()])
+            name = self.warming.next([model.name for model in self._models if not model.is_loaded()])
         if not name or not self.warm(name):
             return ""
         return name
@@ -190,7 +203,8 @@ class Residency:
 
         if self.folder is not None:
             self._said = bool(entries)
-            publish(self.folder, [entry for entry in entries if not self._models[entry.name].served])
+            models = [(entry, self._models.get(entry.name)) for entry in entries]
+            publish(self.folder, [entry for entry, model in models if model is not None and not model.served])
 
     def _next(self) -> float | None:
         """Return in how many seconds to look again; ``None`` when nothing is there that could go."""
@@ -218,7 +232,7 @@ class Residency:
         was_here = entry.here
         residents.sync(model.name, now)
         if model.served and entry.here:
-            entry.bytes = entry.footprint  # by now its server has said what it really takes
+            entry.bytes, entry.pool = entry.footprint, "ram"  # by now its server has said what it really takes of that
             entry.since = entry.since if was_here else now - _LOOK_SECONDS  # it was there before it was seen
 
 
@@ -249,15 +263,3 @@ def _watch(owner: weakref.ref[Residency], wake: threading.Event) -> None:
         except Exception:  # noqa: BLE001 - a thread that ended would unload nothing any more
             residency.unloads["failed"] += 1
         del residency
-
-
-def _both(one: Loadable, other: Loadable) -> Loadable:
-    def load() -> None:
-        one.load()
-        other.load()
-
-    return other._replace(
-        is_loaded=lambda: one.is_loaded() and other.is_loaded(),
-        load=load,
-        unload=lambda: one.unload() + other.unload(),
-    )

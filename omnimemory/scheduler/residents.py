@@ -39,8 +39,8 @@ class State(Enum):
 class Entry:
     """One model; times in seconds of the scheduler's clock, sizes in bytes. ``keep_alive`` ``None`` is for ever.
 
-    ``bytes`` is what it holds now, ``footprint`` what it is known to need when it is loaded. ``is_loaded`` says whether
-    it is in memory where that can happen without the scheduler.
+    ``bytes`` is what it holds now, ``footprint`` what it is known to need when it is loaded, both of ``pool``.
+    ``is_loaded`` says whether it is in memory where that can happen without the scheduler.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Entry:
     failures: int = 0
     retry_at: float = 0.0
     gone_at: float = float("-inf")
+    pool: str = "ram"
 
     @property
     def here(self) -> bool:
@@ -116,6 +117,7 @@ class Residents:
                 one.load_seconds,
                 one.rate,
                 one.state is State.DRAINING,
+                one.pool,
             )
             for one in self._entries.values()
             if one.here

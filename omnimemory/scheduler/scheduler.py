@@ -7,48 +7,39 @@ may run is decided in ``admissions.py``; here are the lock, the waiting and the 
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 import time
-import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 from omnimemory.errors import ConfigError
-from omnimemory.scheduler.admissions import Admissions, Rules, Ticket
+from omnimemory.forks import begins_again
+from omnimemory.scheduler.admissions import Admissions, Ticket
+from omnimemory.scheduler.decision import BatchRefusedError, Decision
 from omnimemory.scheduler.footprint import Request
+from omnimemory.scheduler.gpu_pools import GpuPools
 from omnimemory.scheduler.journal import Journal
+from omnimemory.scheduler.lease import Lease
 from omnimemory.scheduler.ledger import Ledger
 from omnimemory.scheduler.loadable import Loadable
 from omnimemory.scheduler.out_of_memory import RanOutError
-from omnimemory.scheduler.policy import BatchRefusedError, Decision
 from omnimemory.scheduler.pressed import PressureWatch
 from omnimemory.scheduler.probe import Available, Probe
 from omnimemory.scheduler.residency import Residency
-from omnimemory.scheduler.traces import End, Trace
+from omnimemory.scheduler.rules import Rules
+from omnimemory.scheduler.trace_log import TraceLog
+from omnimemory.scheduler.traces import Trace
 from omnimemory.scheduler.warming import LoadAhead
 
-__all__ = ["Lease", "Scheduler"]
+if TYPE_CHECKING:
+    from omnimemory.scheduler.pools import Pool
+
+__all__ = ["Scheduler"]
 
 _LOOK_AGAIN = 0.02  # other processes cannot wake this one
-
-
-@dataclass(slots=True)
-class Lease:
-    """The right to run ``items`` texts in ``reserved`` bytes until the ``with`` block ends.
-
-    Who measures the batch sets ``observed`` to the bytes it was seen to need and ``predicted`` to what was expected.
-    """
-
-    items: int
-    reserved: int
-    decision: Decision
-    observed: int = 0
-    predicted: int = 0
 
 
 class Scheduler:
@@ -58,7 +49,8 @@ class Scheduler:
     process may use at all) can be given alone. ``ledger`` is where processes tell each other what they were promised
     (``None``: they do not). A request that does not fit waits up to ``patience`` seconds. ``keep`` requests are
     remembered, and all are written to the ``journal`` (``None``: to no file). Under ``pressure`` batches are cut
-    down. ``neighbours`` may be set to what returns the models of servers here; it is asked when something does not fit.
+    down. ``pools`` lists what memory there is beside the main one, for models that can be there. ``neighbours`` may be
+    set to what returns the models of servers here; it is asked when something does not fit.
     """
 
     def __init__(
@@ -71,6 +63,7 @@ class Scheduler:
         ledger: Ledger | None = None,
         journal: Journal | None = None,
         pressure: PressureWatch | None = None,
+        pools: Callable[[Available], Sequence[Pool]] | None = None,
         patience: float = 0.0,
         keep: int = 200,
     ) -> None:
@@ -81,31 +74,48 @@ class Scheduler:
         self._rules = rules
         self._probe = probe or Probe()
         self._ledger = ledger
-        self._journal = journal
         self._pressure = pressure
+        self._pools = pools
         self._patience = patience
-        self._keep = keep
+        self._log = TraceLog(keep, journal)
+        self._users: list[object] = []
         self.residency = Residency()
         self.neighbours: Callable[[], Sequence[Loadable]] | None = None
-        self._begin()
-        os.register_at_fork(after_in_child=_BeginAgain(self))
+        self.begin_again()
+        begins_again(self)
 
-    def _begin(self) -> None:
+    def begin_again(self) -> None:
         """Start with no leases; in a forked child the lock may be held by a thread that is not there."""
         self._changed = threading.Condition(threading.Lock())
-        self._name = os.urandom(4).hex()
-        self._numbers = itertools.count(1)
-        self._traces: deque[Trace] = deque(maxlen=self._keep)
+        self._log.begin_again()
         self._admissions = Admissions(self._rules, self._probe, self._ledger)
         if self._pressure is not None:
             self._pressure.begin_again()
             self._admissions.pressure = self._pressure
+        if self._pools is not None:
+            self._admissions.pools = GpuPools(self._rules, self._pools, self._ledger)
         self.residency.begin(self._changed, self._admissions)
         self.residency.warm = LoadAhead(self)
         if self._ledger is not None:
             self._ledger.begin_again()
-        if self._journal is not None:
-            self._journal.close()
+
+    def join(self, user: object) -> None:
+        """Count ``user`` among those that share this scheduler, until it leaves."""
+        with self._changed:
+            if not any(one is user for one in self._users):
+                self._users.append(user)
+
+    def leave(self, user: object) -> None:
+        """Forget the models that ``user`` brought, and free those of them that are still loaded; the last one closes.
+
+        What others brought stays as it is, in use or idle. Calling it again does nothing.
+        """
+        self.residency.leave(user)
+        with self._changed:
+            self._users = [one for one in self._users if one is not user]
+            last = not self._users
+        if last:
+            self.close()
 
     @contextmanager
     def lease(
@@ -122,11 +132,11 @@ class Scheduler:
         Waits up to ``patience`` seconds (``None``: as the scheduler was told), or until ``cancelled`` says so. Without
         ``may_evict`` only models whose keep-alive has run out are unloaded for it; for one that is loaded ``ahead`` of
         any use nothing is. Raises
-        :class:`~omnimemory.scheduler.policy.BatchRefusedError` (a ``MemoryBudgetError`` with the ``decision``) when
+        :class:`~omnimemory.scheduler.decision.BatchRefusedError` (a ``MemoryBudgetError`` with the ``decision``) when
         not even one text fits.
         """
         patience = self._patience if patience is None else patience
-        trace = Trace(f"{self._name}-{next(self._numbers)}", os.getpid())
+        trace = self._log.new()
         decision = self._admit(Ticket(request, time.monotonic(), patience, may_evict, ahead), cancelled, trace)
         lease, began, outcome = Lease(decision.items, decision.need, decision), time.monotonic(), "failed"
         try:
@@ -142,12 +152,10 @@ class Scheduler:
             raise
         finally:
             now = time.monotonic()
-            end = End(outcome, now - began, lease.observed, lease.predicted, time.time())
+            end = lease.end(outcome, now - began)
             with self._changed:
                 self._admissions.release(decision.id, now, ended_well=outcome == "done")
-                trace.end = end
-                if self._journal is not None:
-                    self._journal.ended(trace.id, end)
+                self._log.ended(trace, end)
                 self._changed.notify_all()
             self.residency.watch()
 
@@ -191,17 +199,10 @@ class Scheduler:
             waits = decision.action == "wait"
             if not (waits and trace.steps):
                 decision = replace(decision, time=time.time())
-                self._note(decision, trace)
+                self._log.decided(decision, trace)
             if waits:
                 self._changed.wait(_LOOK_AGAIN)
             return decision
-
-    def _note(self, decision: Decision, trace: Trace) -> None:
-        if not trace.steps:
-            self._traces.append(trace)
-        trace.steps.append(decision)
-        if self._journal is not None:
-            self._journal.decided(decision)
 
     def plan(self, request: Request, *, may_evict: bool = True) -> Decision:
         """Return what would be decided about a request now, and promise nothing."""
@@ -213,32 +214,26 @@ class Scheduler:
         """End what runs in the background and close the files; a later batch opens them again."""
         self.residency.close()
         with self._changed:
-            for file in (self._ledger, self._journal):
-                if file is not None:
-                    file.close()
+            self._log.close()
+            if self._ledger is not None:
+                self._ledger.close()
 
     def log(self) -> list[Decision]:
         """Return the last decision about each of the last requests, oldest first; such as wait are left out."""
         with self._changed:
-            return [trace.last for trace in self._traces if trace.last.action not in ("wait", "evict")]
+            return [trace.last for trace in self._log.all() if trace.last.action not in ("wait", "evict")]
 
     def traces(self) -> list[Trace]:
         """Return the last requests of this process, oldest first; they may go on."""
         with self._changed:
-            return list(self._traces)
+            return self._log.all()
 
     def explain(self, name: str) -> str:
         """Say in sentences what happened to a request of this process, or of any that has written to the journal.
 
         ``name`` is the id of a decision. Raises :class:`ConfigError` for one that is not remembered.
         """
-        from omnimemory.scheduler.explanation import explain  # noqa: PLC0415 - only who asks needs it
-
-        recorded = [] if self._journal is None else self._journal.traces()
-        for trace in (*self.traces(), *recorded):
-            if trace.id == name:
-                return explain(trace)
-        raise ConfigError(f"There is no decision {name!r:.80}: `omnimemory schedule log` shows those that are kept.")
+        return self._log.explain(name)
 
     def status(self) -> dict[str, Any]:
         """Read the memory and return it with the limits, the live leases and the counts, as JSON-ready data."""
@@ -272,7 +267,7 @@ class Scheduler:
             }
 
     def _problem(self) -> str:
-        parts = (part.problem for part in (self._ledger, self._journal) if part is not None)
+        parts = ("" if self._ledger is None else self._ledger.problem, self._log.problem)
         return "; ".join(filter(None, parts))
 
     def _others(self) -> Sequence[dict[str, int]]:
@@ -282,18 +277,6 @@ class Scheduler:
         with self._changed:
             rows = self._ledger.rows()
         return [{"pid": row.pid, "reserved": row.reserved} for row in rows if row.pid != os.getpid()]
-
-
-class _BeginAgain:
-    """What a forked child calls first; it does not keep the scheduler alive."""
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler = weakref.ref(scheduler)
-
-    def __call__(self) -> None:
-        scheduler = self._scheduler()
-        if scheduler is not None:
-            scheduler._begin()  # noqa: SLF001 - the scheduler's own other half
 
 
 def _check(name: str, value: int | None, least: int) -> None:

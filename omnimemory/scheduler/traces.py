@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from omnimemory.scheduler.decision import Decision, Turn
 from omnimemory.scheduler.footprint import Request
-from omnimemory.scheduler.policy import Decision, Limits, Turn
+from omnimemory.scheduler.limits import Limits, Place
 from omnimemory.scheduler.probe import Available, Reading
 from omnimemory.scheduler.victims import Resident, Spared, Victim
 
@@ -26,6 +27,7 @@ class End(NamedTuple):
     """How a batch ended: ``done``, ``failed``, ``cancelled`` or ``out of memory``, after so many seconds.
 
     ``observed`` bytes were seen to be needed, where ``predicted`` were expected; 0 where nothing was measured.
+    ``windowed`` texts were longer than the model reads at once and were read in parts, ``truncated`` ones were cut off.
     """
 
     outcome: str
@@ -33,6 +35,8 @@ class End(NamedTuple):
     observed: int = 0
     predicted: int = 0
     time: float = 0.0
+    windowed: int = 0
+    truncated: int = 0
 
     @property
     def ratio(self) -> float | None:
@@ -123,12 +127,11 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def _decision(told: Mapping[str, Any]) -> Decision:
-    available = told["available"]
-    readings = tuple(Reading(**one) for one in available["readings"])
     parts = {
-        "available": Available(**{**available, "readings": readings}),
-        "request": Request(**told["request"]),
+        "available": _available(told["available"]),
+        "request": Request(**{**told["request"], "pools": tuple(told["request"].get("pools", ("ram",)))}),
         "limits": Limits(**told["limits"]),
+        "places": tuple(_place(one) for one in told.get("places", ())),
         "turn": Turn(**told["turn"]),
         "residents": tuple(Resident(**one) for one in told["residents"]),
         "victims": tuple(Victim(**one) for one in told["victims"]),
@@ -136,3 +139,12 @@ def _decision(told: Mapping[str, Any]) -> Decision:
         "drain": tuple(told["drain"]),
     }
     return Decision(**{**told, **parts})
+
+
+def _place(told: Mapping[str, Any]) -> Place:
+    parts = {"available": _available(told["available"]), "limits": Limits(**told["limits"])}
+    return Place(**{**told, **parts})
+
+
+def _available(told: Mapping[str, Any]) -> Available:
+    return Available(**{**told, "readings": tuple(Reading(**one) for one in told["readings"])})

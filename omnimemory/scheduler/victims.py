@@ -25,7 +25,7 @@ class Resident:
 
     ``leases`` batches use it now. ``foreign`` models were loaded by somebody else. ``expires`` is when its keep-alive
     runs out (``None``: never); ``rate`` how often it was used lately, as of ``used``. A ``draining`` model gets no new
-    leases.
+    leases. Its bytes are of ``pool``.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Resident:
     load_seconds: float = 0.0
     rate: float = 1.0
     draining: bool = False
+    pool: str = "ram"
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,13 @@ _TIED = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """The rows nearest to a query, best first, their cosines, and who answered and why."""
+    """The rows nearest to a query, best first, their cosines, who answered and why; whether the index should have."""
 
     rows: list[int]
     scores: list[float]
     answered_by: str
     reason: str
+    is_fallback: bool = False
 
 
 class Store:
@@ -113,17 +114,17 @@ class Store:
             return Nearest(rows, scores, "exact", f"filtered: {int(mask.sum())} of {len(snapshot)} match")
         size = self._size(kind)
         if self._sizes[kind][0] == _LEFT_BEHIND:
-            return self._answer_exactly(kind, query, k, "the store was moved to another model")
+            return self._scan(kind, query, k, "the store was moved to another model")
         if size <= self.options.exact_rows:
-            return self._answer_exactly(kind, query, k, f"{size} vectors, exact up to {self.options.exact_rows}")
+            return self._scan(kind, query, k, f"{size} vectors, exact up to {self.options.exact_rows}")
         why_not = self._session.why_closed(query)
         if why_not:
-            return self._answer_exactly(kind, query, k, why_not)
+            return self._scan(kind, query, k, why_not, fallback=True)
         try:
             return self._ask_index(kind, query, k, size)
         except (IndexDamagedError, StoreFullError) as error:
             self._session.drop()
-            return self._answer_exactly(kind, query, k, str(error))
+            return self._scan(kind, query, k, str(error), fallback=True)
 
     def matching(self, kind: str, where: Mapping[str, Any]) -> set[int]:
         """Return the rows of a kind that match a filter and have a vector."""
@@ -150,9 +151,9 @@ class Store:
             return {}
         return dict(zip(vectors, cosines(np.stack(list(vectors.values())), query).tolist(), strict=True))
 
-    def _answer_exactly(self, kind: str, query: NDArray[np.float32], k: int, reason: str) -> Nearest:
+    def _scan(self, kind: str, query: NDArray[np.float32], k: int, reason: str, *, fallback: bool = False) -> Nearest:
         rows, scores = self._exact[kind].search(query, k)
-        return Nearest(rows, scores, "exact", reason)
+        return Nearest(rows, scores, "exact", reason, is_fallback=fallback and self.options.index)
 
     def _size(self, kind: str) -> int:
         collection = self._all[kind].collection
@@ -173,14 +174,14 @@ class Store:
         table = self._all[kind]
         found = self._session.query(table, query, min(k, size) + _EXTRA)
         if isinstance(found, str):
-            return self._answer_exactly(kind, query, k, found)
+            return self._scan(kind, query, k, found, fallback=True)
         tail = rows_above(self.catalog, table.collection, found.drained)
         if tail > _TAIL_ROWS:
-            return self._answer_exactly(kind, query, k, f"{tail} vectors are not in the index yet")
+            return self._scan(kind, query, k, f"{tail} vectors are not in the index yet", fallback=True)
         scored = self._verified(kind, query, found, min(k, size))
         if len(scored) < min(k, size - tail):
             # Deleted items that the index still holds took the places, or HNSW did not reach enough.
-            return self._answer_exactly(kind, query, k, f"the index gave only {len(scored)} living hits")
+            return self._scan(kind, query, k, f"the index gave only {len(scored)} living hits", fallback=True)
         if tail:
             scored.update(self._tail(kind, query, found.drained))
         order = sorted(scored, key=lambda row: (-scored[row], row))[:k]

@@ -31,6 +31,7 @@ from omnimemory.embedders.base import (
 )
 from omnimemory.embedders.encoder_parts import checked_dim, files_digest, joined, rows_of
 from omnimemory.embedders.installed import InstalledModel
+from omnimemory.embedders.lengths import LongTexts
 from omnimemory.embedders.mlx.folder import read_mlx_folder
 from omnimemory.embedders.mlx.runtime import Worker, bounded, load_mlx
 from omnimemory.errors import ConfigError, EmbedderError
@@ -101,6 +102,7 @@ class MlxEmbedder:
         self._digest = digest
         self._loaded: _Loaded | None = None
         self._lock = ForkLock()
+        self.long_texts = LongTexts()
         self._worker = Worker()
         self._granted = threading.local()
 
@@ -183,6 +185,7 @@ class MlxEmbedder:
             return np.zeros((0, self._dim), dtype=np.float32)
         loaded = self._load()
         rows = rows_of(loaded.tokenizer, self.name, texts, self._prompts.get(role, ""))
+        self.long_texts.note([row.text for row in rows])
         vectors = joined(rows, self._pooled(loaded.model, rows), len(texts))
         return check_vectors(normalise(vectors[:, : self._dim]), len(texts), self._dim)
 
