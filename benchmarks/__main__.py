@@ -18,6 +18,7 @@ from benchmarks.table import Row, print_rows, skipped
 NAMES = (
     *("ingest", "reingest", "search", "filter", "cache", "startup", "fusion", "redaction", "schedule", "embed"),
     "ready",
+    "procedure",
 )
 
 
@@ -73,13 +74,13 @@ def _parser() -> argparse.ArgumentParser:
             part.add_argument(
                 "--history", action="store_true", help="commands of a generated history instead of documents"
             )
-        if name in ("ingest", "reingest", "all"):
+        if name in ("ingest", "reingest", "procedure", "all"):
             part.add_argument("--lines", type=int, help="lines of the generated history")
         if name in ("search", "filter", "cache", "startup", "ready", "all"):
             part.add_argument("--rows", type=int, help="vectors (of a cache or store)")
-        if name in ("search", "filter", "fusion", "all"):
+        if name in ("search", "filter", "fusion", "procedure", "all"):
             part.add_argument("--queries", type=int, help="queries a round, or questions to fit on")
-        if name in ("fusion", "embed", "ready", "all"):
+        if name in ("fusion", "embed", "ready", "procedure", "all"):
             part.add_argument("--models", type=Path, metavar="PATH", help="a folder of pulled models")
         if name == "fusion":
             part.add_argument("--model", default="static", help="the embedding model to fit for")

@@ -17,7 +17,11 @@ from omnimemory.storage.store import Store
 from omnimemory.wiring import redactor_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from omnimemory.procedure.recorded import RecordedSteps
+    from omnimemory.procedure.similar_steps import RecordedPairs, SimilarStep
     from omnimemory.procedure.timeline import Run
 
 __all__ = ["Foresight"]
@@ -29,6 +33,7 @@ class Foresight:
     settings: Settings
     embeddings: EmbeddingService
     _recorded: RecordedSteps | None = None
+    _pairs: RecordedPairs | None = None
 
     @property
     def store(self) -> Store:
@@ -75,7 +80,8 @@ class Foresight:
         """
         if isinstance(context, str):
             raise ConfigError("similar_sessions() takes a list of commands: similar_sessions(['cd api', 'make test']).")
-        from omnimemory.procedure.recall import LONGEST, similar_sessions  # noqa: PLC0415 - a search needs none of it
+        from omnimemory.procedure.context_vectors import context_vectors  # noqa: PLC0415 - a search needs none of it
+        from omnimemory.procedure.recall import LONGEST, similar_sessions  # noqa: PLC0415 - as above
         from omnimemory.procedure.steps import home_relative  # noqa: PLC0415 - as above
         from omnimemory.procedure.timeline import without_last  # noqa: PLC0415 - as above
         from omnimemory.storage.vectors import vectors_of  # noqa: PLC0415 - as above
@@ -88,11 +94,29 @@ class Foresight:
             commands = [redactor.command(command).text for command in context][-LONGEST:]
         if not commands:
             return []
-        wanted = self.embeddings.embed_command_sequence(commands).command_embeddings
+        wanted = context_vectors(self.store, commands, self._embedded)
         rows = sorted({run.row for session in sessions for run in session})
         vectors = vectors_of(self.store.catalog, self.store.commands.collection, rows)
         place = home_relative(None if cwd is None else str(cwd))
         return similar_sessions(sessions, vectors, wanted, k, self.embeddings.sequence_decay, place)
+
+    def similar_steps(self, before: str | None = None, after: str | None = None, *, k: int = 5) -> list[SimilarStep]:
+        """Return steps from one command to the next that were taken and are like the one asked for, the nearest first.
+
+        With ``before`` alone: what came after something like it; with ``after`` alone: what led to something like it;
+        with both: steps like this one. All distinct steps of the histories are compared, exactly.
+        """
+        from omnimemory.procedure.context_vectors import context_vectors  # noqa: PLC0415 - a search needs none of it
+
+        redactor = redactor_of(self.settings)
+        given = [None if one is None else redactor.command(one).text for one in (before, after)]
+        texts = [text for text in given if text is not None]
+        if not texts:
+            raise ConfigError("similar_steps() needs the command before, the one after, or both.")
+        self.take_spool()
+        vectors = iter(context_vectors(self.store, texts, self._embedded))
+        first, second = (None if text is None else next(vectors) for text in given)
+        return self._recorded_pairs().nearest(first, second, k)
 
     def workflows(self, *, k: int = 10, support: int | None = None) -> list[Workflow]:
         """Return routines: steps that recur in the same order, with how often and how well they went.
@@ -117,6 +141,12 @@ class Foresight:
         asked = last_failure(sessions) if command is None else redactor_of(self.settings).command(command).text
         return repairs(sessions, asked, k) if asked else []
 
+    def _embedded(self, commands: list[str]) -> NDArray[np.float32]:
+        found = self.embeddings.resolve(commands, "document")
+        if found.error is not None:
+            raise found.error
+        return found.vectors
+
     def _sessions(self) -> list[list[Run]]:
         from omnimemory.procedure.timeline import read_sessions  # noqa: PLC0415 - a search needs none of it
 
@@ -124,8 +154,15 @@ class Foresight:
         return read_sessions(self.store.catalog, self.settings.history.session_gap)
 
     def _recorded_steps(self) -> RecordedSteps:
-        if self._recorded is None:
+        if self._recorded is None or self._recorded.store is not self.store:  # as after a move to another model
             from omnimemory.procedure.recorded import RecordedSteps  # noqa: PLC0415 - as above
 
             self._recorded = RecordedSteps(self.store, self.settings.history.session_gap)
         return self._recorded
+
+    def _recorded_pairs(self) -> RecordedPairs:
+        if self._pairs is None or self._pairs.store is not self.store:  # as after a move to another model
+            from omnimemory.procedure.similar_steps import RecordedPairs  # noqa: PLC0415 - as above
+
+            self._pairs = RecordedPairs(self.store, self.settings.history.session_gap)
+        return self._pairs

@@ -95,7 +95,9 @@ class Upkeep:
         """Give back the room that deleted items, old indexes and killed processes take; ``dry_run`` only counts.
 
         An index of which more than a fifth is deleted items is made anew; logs are folded in; files with many
-        unused pages are written anew. What another process is using is skipped, and said.
+        unused pages are written anew. Stored steps are brought in line with the events; executions that another source
+        tells more of, and those older than ``history.keep_days`` where that is set, go. What another process is using
+        is skipped, and said.
         """
         from omnimemory.care.maintain import maintain  # noqa: PLC0415 - a search needs none of it
 

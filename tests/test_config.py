@@ -66,6 +66,7 @@ ROUTES = {
     "history.keep_secrets": ("true", "true", True, True),
     "history.session_gap": ("60", "60", 60.0, 60.0),
     "history.sequence_decay": ("0.5", "0.5", 0.5, 0.5),
+    "history.keep_days": ("400", "400", 400.0, 400.0),
     "history.steps": ("20", "20", 20, 20),
     "redaction.allow": ('["/a{1,2}/", "/b/"]', "/a{1,2}/\n/b/", ["/a{1,2}/", "/b/"], ("/a{1,2}/", "/b/")),
     "redaction.deny": ('["a, b | -p"]', "a, b | -p", ("a, b | -p",), ("a, b | -p",)),

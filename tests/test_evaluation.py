@@ -127,6 +127,10 @@ def test_the_command_compares_on_a_file(tmp_path):
     assert rows[0]["mrr10"] > 0.5
     assert all(len(row["ours_better_by"]["mrr10"]) == 3 for row in rows[1:])
     assert "18 steps in 6 sessions" in done.stderr
+    lengths = CliRunner().invoke(cli, ["eval", "next", str(path), "--json", "--lengths"])
+    names = [json.loads(line)["predictor"] for line in lengths.stdout.splitlines()]
+    assert names[:4] == ["ours", *(f"ours, {number} before" for number in ("1 command", "3 commands", "4 commands"))]
+    assert names[4:] == [*BASELINES]
     short = CliRunner().invoke(cli, ["eval", "next", str(path), "--last", "4"])
     assert "4 steps in 2 sessions" in short.stderr
 

@@ -16,7 +16,7 @@ def learned(*sequences, **options):
     for sequence in sequences:
         steps = [step if isinstance(step, Step) else Step(step) for step in sequence]
         for place, step in enumerate(steps):
-            model.learn(steps[max(0, place - 2) : place], step)
+            model.learn(steps[max(0, place - 4) : place], step)
     return model
 
 
@@ -81,6 +81,35 @@ def test_the_two_commands_before_decide_where_one_does_not():
 def test_a_foreign_command_in_between_does_not_end_a_routine():
     model = learned(*[["git add .", "git commit", "git push"]] * 5, *[["ls", "pwd"]] * 2)
     assert "git push" in commands(model, "git add .", "git commit", "ls", k=3)
+
+
+@pytest.mark.parametrize("foreign", ["ls", "pwd", "git status"])
+@pytest.mark.parametrize("longest", [2, 3, 4])
+def test_a_foreign_command_that_is_followed_by_anything_does_not_end_a_routine_either(foreign, longest):
+    busy = [[foreign, f"vim {number}.txt"] for number in range(20)]
+    model = learned(*[["cd api", "git add .", "git commit", "git push"]] * 5, *busy, longest=longest)
+    place = commands(model, "git add .", k=9).index("git commit")
+    assert place == 0
+    (why,) = (
+        one.why for one in model.predict([Step("git add ."), Step(foreign)], None, 3) if one.command == "git commit"
+    )
+    assert why in ("seen 5 times after `git add .`", "often follows `git`")
+
+
+@pytest.mark.parametrize(("longest", "right"), [(1, False), (2, False), (3, True), (4, True)])
+def test_a_longer_context_tells_apart_what_a_shorter_one_mixes(longest, right):
+    model = learned(*[["a", "x", "y", "one"], ["b", "x", "y", "two"]] * 5, longest=longest)
+    found = [commands(model, start, "x", "y", k=1) for start in "ab"]
+    assert (found == [["one"], ["two"]]) is right
+
+
+def test_what_mostly_failed_stands_below_what_worked_as_often():
+    fails = [Step("make", ok=ok) for ok in (True, False, False, False)]
+    works = [Step("ninja", ok=True)] * 4
+    model = learned(*[["cd api", step] for pair in zip(fails, works, strict=True) for step in pair])
+    first, second = model.predict([Step("cd api")], None, 2)
+    assert (first.command, second.command) == ("ninja", "make")
+    assert second.probability < 0.8 * first.probability
 
 
 def test_a_command_never_seen_falls_back_to_its_program():

@@ -210,6 +210,16 @@ def test_how_many_steps_are_kept_as_vectors_is_a_setting(settings, tmp_path):
         assert memory.store.catalog.value("SELECT count(*) FROM sequences") == 3
 
 
+@matters("history.keep_days")
+def test_after_how_long_executions_are_forgotten_is_a_setting(settings):
+    when = time.time() - 5 * 86_400
+    for days, left in ((10.0, 1), (None, 1), (1.0, 0)):
+        with Memory(settings=settings.with_values({"history.keep_days": days})) as memory:
+            memory.record("make test", timestamp=when)
+            memory.maintain()
+            assert memory.store.catalog.value("SELECT count(*) FROM events") == left
+
+
 @matters("redaction.deny")
 def test_what_is_denied_is_not_stored(settings):
     with Memory(settings=settings.with_values({"redaction.deny": ["/ACME-[0-9]+/"]})) as memory:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from omnimemory.care.findings import Finding
 
-__all__ = ["Deed", "MaintainReport", "RepairReport"]
+__all__ = ["Deed", "MaintainReport", "RepairReport", "Task"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,15 @@ class Deed:
     part: str
     count: int
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something to be done by maintenance: what to say of it, the bytes that it is sure to free, and how."""
+
+    deed: Deed
+    freed: int
+    run: Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)

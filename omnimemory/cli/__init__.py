@@ -29,6 +29,7 @@ COMMANDS = {
     "record": ("omnimemory.cli.record:record", "Remember that a command was run."),
     "hook": ("omnimemory.cli.record:hook", "Print what makes your shell write down each command."),
     "sessions": ("omnimemory.cli.recall:sessions", "Find where something like this was done before."),
+    "steps": ("omnimemory.cli.recall:steps", "Find steps like one, from a command to the next."),
     "workflows": ("omnimemory.cli.recall:workflows", "Show the routines in what you run."),
     "why-failed": ("omnimemory.cli.recall:why_failed", "Say what helped when a command failed before."),
     "status": ("omnimemory.cli.status:status", "Show what the memory holds and where it is."),

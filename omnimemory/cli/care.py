@@ -103,6 +103,8 @@ def maintain(dry_run: bool, as_json: bool) -> None:
 
     An index of which more than a fifth is deleted items is made anew, folders of old indexes and drafts of killed
     processes go, logs are folded in, files with many unused pages are written anew. What is in use is skipped.
+    Transitions and sequences are brought in line with what was run; executions that another source tells more of go,
+    and those of more than history.keep_days ago where that is set: they are forgotten for good.
     """
     from omnimemory.storage.store_folder import store_exists  # noqa: PLC0415 - keeps `--help` light
 

@@ -48,9 +48,10 @@ def evaluation() -> None:
 @click.argument("history", type=click.Path(path_type=Path))
 @click.option("--shell", metavar="NAME", help="The format, when it is not to be guessed.")
 @click.option("--separate", is_flag=True, help="Give each session a history of its own.")
+@click.option("--lengths", is_flag=True, help="Compare contexts of one to four commands as well.")
 @click.option("--last", type=click.IntRange(1), default=_LONG, show_default=True, help="Use the last so many steps.")
 @json_option
-def next_commands(*, history: Path, shell: str | None, separate: bool, last: int, as_json: bool) -> None:
+def next_commands(*, history: Path, shell: str | None, separate: bool, lengths: bool, last: int, as_json: bool) -> None:
     """Predict every step of HISTORY from those before it, and compare with what other tools would have said.
 
     top1, top3 and top5 are the shares of steps whose command was among the first so many; mrr10 is the mean of 1/rank,
@@ -64,7 +65,7 @@ def next_commands(*, history: Path, shell: str | None, separate: bool, last: int
     if not steps:
         note(f"{history} holds no commands.")
         return
-    outcomes = evaluate(steps, separate=separate)
+    outcomes = evaluate(steps, separate=separate, lengths=lengths)
     rows = table(outcomes)
     if wants_json(as_json):
         for row in rows:

@@ -1,4 +1,4 @@
-"""``sessions``, ``workflows`` and ``why-failed``: how it was done before. They print, and run nothing."""
+"""``sessions``, ``steps``, ``workflows`` and ``why-failed``: how it was done before. They print, and run nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from omnimemory.cli.output import EMPTY, Cell, note, print_json, print_table, sh
 
 if TYPE_CHECKING:
     from omnimemory.config import Settings
+    from omnimemory.procedure.similar_steps import SimilarStep
     from omnimemory.records import Repair, SimilarSession, Workflow
 
-__all__ = ["sessions", "why_failed", "workflows"]
+__all__ = ["sessions", "steps", "why_failed", "workflows"]
 
 _WIDTH = 100
 _NUMBERS = ("", "score", "seen", "worked", "times")
@@ -45,6 +46,34 @@ def sessions(*, context: tuple[str, ...], k: int, cwd: Path | None, as_json: boo
     with open_memory(settings) as memory:
         found = memory.similar_sessions(list(context) or None, cwd=cwd or Path.cwd(), k=k)
     _show(found, as_json, ("score", "then came"), (_session(one) for one in found))
+
+
+@click.command(
+    short_help="Find steps like one, from a command to the next.",
+    epilog=examples(
+        'omnimemory steps "cd web"', 'omnimemory steps "cd web" "npm test"', 'omnimemory steps --to "git push"'
+    ),
+)
+@click.argument("before", required=False)
+@click.argument("after", required=False)
+@click.option("--to", "goal", metavar="COMMAND", help="What it led to; the same as AFTER.")
+@_top_k
+@json_option
+def steps(*, before: str | None, after: str | None, goal: str | None, k: int, as_json: bool) -> None:
+    """Find what was run after something like BEFORE, or before something like AFTER. Nothing is run.
+
+    With both, steps like that one. How much alike commands are is told by their vectors.
+    """
+    if after is not None and goal is not None:
+        raise click.UsageError("AFTER and --to are the same: give one of them.")
+    if before is None and goal is None:
+        raise click.UsageError('say which step: omnimemory steps "cd web", or omnimemory steps --to "git push"')
+    settings = _settings()
+    if settings is None:
+        return
+    with open_memory(settings) as memory:
+        found = memory.similar_steps(before, goal if after is None else after, k=k)
+    _show(found, as_json, ("score", "times", "step"), (_step(one) for one in found))
 
 
 @click.command(
@@ -127,6 +156,12 @@ def _session(one: SimilarSession) -> tuple[Cell, ...]:
     return f"{one.score:.3f}", (then, ", ".join(part for part in (after, _where(one), ended) if part))
 
 
+def _step(one: SimilarStep) -> tuple[Cell, ...]:
+    ended = {True: "worked", False: "failed", None: ""}[one.worked]
+    then = f"{shorten(one.before, _WIDTH)}\n-> {shorten(one.after, _WIDTH)}"
+    return f"{one.score:.3f}", f"{one.times:,}x", (then, ", ".join(part for part in (_where(one), ended) if part))
+
+
 def _workflow(place: int, one: Workflow) -> tuple[Cell, ...]:
     rate = "-" if one.success_rate is None else f"{one.success_rate:.0%}"
     steps = "\n".join(shorten(step, _WIDTH) for step in one.steps)
@@ -138,6 +173,6 @@ def _repair(one: Repair) -> tuple[Cell, ...]:
     return f"{one.times:,}", (said, ", ".join(part for part in (visible(one.why), _where(one)) if part))
 
 
-def _where(one: SimilarSession | Workflow | Repair) -> str:
+def _where(one: SimilarSession | SimilarStep | Workflow | Repair) -> str:
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.timestamp)) if one.timestamp else ""
     return ", ".join(part for part in (when, visible(one.cwd or "", multiline=False)) if part)

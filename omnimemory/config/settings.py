@@ -144,6 +144,14 @@ class HistorySettings:
     keep_secrets: bool = _key(default=False, kind="bool", meaning="store secrets as they are")
     session_gap: float = _key(1800.0, "float", "seconds of pause that end a session", low=1, high=604_800)
     sequence_decay: float = _key(0.1, "float", "how much an older command counts less, a step", low=0, high=10)
+    keep_days: float | None = _key(
+        None,
+        "float",
+        "days after which maintain forgets an execution, none is never",
+        low=1,
+        high=36_500,
+        optional=True,
+    )
     steps: int = _key(1000, "int", "newest transitions and sequences kept as vectors", low=0, high=1_000_000)
 
 

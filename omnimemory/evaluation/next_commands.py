@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from omnimemory.evaluation.baselines import BASELINES, Predictor
-from omnimemory.procedure.predictor import NextCommand
+from omnimemory.procedure.predictor import CONTEXT, NextCommand
 from omnimemory.procedure.steps import Step
 from omnimemory.records import Prediction
 
@@ -20,7 +20,8 @@ __all__ = ["METRICS", "Calibration", "Observed", "Outcome", "compare", "evaluate
 
 METRICS = ("top1", "top3", "top5", "mrr10")
 _DEEPEST = 10
-_CONTEXT = 3  # McFly looks back at three
+_LENGTHS = (1, 2, 3, 4)
+_CONTEXT = max(_LENGTHS)
 _ROUNDS = 2000
 _BINS = 10
 
@@ -83,8 +84,8 @@ class Outcome:
 
 
 class _Ours:
-    def __init__(self, calibration: Calibration) -> None:
-        self._model = NextCommand()
+    def __init__(self, calibration: Calibration, longest: int = CONTEXT) -> None:
+        self._model = NextCommand(longest=longest)
         self._said: list[Prediction] = []
         self._calibration = calibration
 
@@ -98,17 +99,26 @@ class _Ours:
         self._model.learn(context, step)
 
 
-def evaluate(history: Iterable[Observed], *, separate: bool = False) -> dict[str, Outcome]:
+def evaluate(history: Iterable[Observed], *, separate: bool = False, lengths: bool = False) -> dict[str, Outcome]:
     """Return the outcome of our prediction (``ours``) and of every baseline over steps in the order they ran.
 
     They share one history, or with ``separate`` each session has a history of its own, as if nobody knew the others.
+    With ``lengths`` ours is there as well with contexts of other lengths, 1 to 4 commands.
     """
     steps = list(history)
-    ours = Outcome()
-    found = {"ours": _run(steps, lambda: _Ours(ours.calibration), ours, separate=separate)}
+    found = {"ours": _ours(steps, CONTEXT, separate=separate)}
+    for length in _LENGTHS if lengths else ():
+        if length != CONTEXT:
+            name = f"ours, {length} command{'s' * (length > 1)} before"
+            found[name] = _ours(steps, length, separate=separate)
     for name, make in BASELINES.items():
         found[name] = _run(steps, make, Outcome(), separate=separate)
     return found
+
+
+def _ours(history: Sequence[Observed], longest: int, *, separate: bool) -> Outcome:
+    outcome = Outcome()
+    return _run(history, lambda: _Ours(outcome.calibration, longest), outcome, separate=separate)
 
 
 def _run(history: Sequence[Observed], make: Callable[[], Predictor], outcome: Outcome, *, separate: bool) -> Outcome:

@@ -17,6 +17,7 @@ from omnimemory.forgetting.purge import Purged, finish, note_purges
 from omnimemory.forgetting.removal import Removed, Tables, cache_keys, drop_generations, remove_rows
 from omnimemory.forgetting.report import ForgetReport
 from omnimemory.forgetting.selection import Selection, select
+from omnimemory.procedure.stored_steps import store_steps
 from omnimemory.records import Progress
 from omnimemory.search import KINDS, Query, search
 from omnimemory.storage.backups import known_backups
@@ -24,7 +25,7 @@ from omnimemory.storage.store import Store
 from omnimemory.storage.tombstones import add_stones, read_tombstones
 from omnimemory.wiring import redactor_of
 
-__all__ = ["Confirm", "Nearest", "finish_purging", "forget", "index_tick"]
+__all__ = ["Confirm", "Nearest", "finish_purging", "forget", "forget_matching", "index_tick"]
 
 Confirm = Callable[[ForgetReport], bool]
 ProgressCallback = Callable[[Progress], None]
@@ -60,15 +61,31 @@ def forget(
     progress: ProgressCallback | None = None,
 ) -> ForgetReport:
     """See :meth:`omnimemory.memory.Memory.forget`."""
-    started = time.monotonic()
     if nearest is not None:
         criteria = _answered(store, embeddings, settings, criteria, nearest)
+    return forget_matching(store, settings, criteria, dry_run=dry_run, confirm=confirm, progress=progress)
+
+
+def forget_matching(
+    store: Store,
+    settings: Settings,
+    criteria: Criteria,
+    *,
+    dry_run: bool = False,
+    confirm: Confirm | None = None,
+    progress: ProgressCallback | None = None,
+) -> ForgetReport:
+    """Forget what fits the criteria; no model is asked."""
+    started = time.monotonic()
     chosen = _chosen(store, criteria)
     if dry_run or confirm is not None:
         shown = _rehearsed(store, chosen, criteria)
         if dry_run or (confirm is not None and not confirm(shown)):
             return replace(shown, seconds=round(time.monotonic() - started, 3))
     removed = _removed(store, chosen, criteria)
+    history = settings.history
+    with contextlib.suppress(StoreError):  # the steps that are left; else the next ingest makes them
+        store_steps(store, history.session_gap, history.sequence_decay, history.steps)
     purged = finish(store, settings, tick=index_tick(store, progress))
     report = _report(store, removed, criteria)
     return replace(

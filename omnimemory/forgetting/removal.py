@@ -16,6 +16,7 @@ from omnimemory.storage.cache_rows import Scope, row_keys
 from omnimemory.storage.catalog import Catalog, Collection
 from omnimemory.storage.commands import CommandTable
 from omnimemory.storage.documents import DocumentTable
+from omnimemory.storage.steps import clear_steps
 
 __all__ = ["Removed", "Tables", "cache_keys", "correct_state", "drop_generations", "remove_rows"]
 
@@ -68,6 +69,8 @@ def remove_rows(sql: sqlite3.Connection, tables: Tables, chosen: Selection) -> R
     chunks = dict(sql.execute(_CHUNKS, (json.dumps(chosen.chunks),)))
     tables.documents.delete(sql, list(chunks))
     events, touched = _remove_events(sql, chosen)
+    if events:  # a step may have been taken in these only, also between commands that stay
+        clear_steps(sql)
     listed = json.dumps(sorted(touched))
     commands = dict(sql.execute(_COMMANDS, (listed,)))
     tables.commands.forget_unused(sql, touched)

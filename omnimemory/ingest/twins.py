@@ -11,8 +11,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 
 from omnimemory.records import Event
+from omnimemory.storage.catalog import Catalog
 
-__all__ = ["without_twins"]
+__all__ = ["stored_twins", "without_twins"]
 
 _SLACK = 1.5
 _FINER = (
@@ -23,6 +24,24 @@ _COARSER = (
     "SELECT id FROM events WHERE command_row = ? AND timestamp > ? AND timestamp <= ? AND source_id <> ? "
     "AND timestamp = CAST(timestamp AS INTEGER) ORDER BY timestamp DESC"
 )
+_PAIRS = (
+    "SELECT c.id, f.id FROM events c JOIN events f ON f.command_row = c.command_row AND f.source_id <> c.source_id "
+    "AND f.timestamp >= c.timestamp AND f.timestamp < c.timestamp + ? "
+    "WHERE c.timestamp = CAST(c.timestamp AS INTEGER) AND f.timestamp <> CAST(f.timestamp AS INTEGER) "
+    "ORDER BY c.timestamp, c.id, f.timestamp, f.id"
+)
+
+
+def stored_twins(catalog: Catalog) -> list[int]:
+    """Return the stored events for which a finer one of another source stands: an import brings both."""
+    coarse: set[int] = set()
+    fine: set[int] = set()
+    for block in catalog.blocks(_PAIRS, (_SLACK,), 1000):
+        for one, other in block:
+            if one not in coarse and other not in fine:
+                coarse.add(one)
+                fine.add(other)
+    return sorted(coarse)
 
 
 def without_twins(

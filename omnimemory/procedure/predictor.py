@@ -21,7 +21,7 @@ from omnimemory.procedure.outcomes import Outcomes
 from omnimemory.procedure.steps import Step, first_word
 from omnimemory.records import Prediction
 
-__all__ = ["NextCommand"]
+__all__ = ["CONTEXT", "NextCommand"]
 
 HALF_LIFE = 1000.0
 _SKIP_TYPES = 8.0
@@ -33,6 +33,9 @@ _SETTLED, _SELDOM = (
 )  # after so many steps the experts are compared at every eighth only: it costs most of learning
 _KNOWN = 0.9  # of the mass; the rest is for commands never seen
 _START = -1
+CONTEXT = 2
+"""Commands looked back at, the longest of the contexts. Of 1 to 4 measured (README) none was better."""
+_LONG = {2: "two", 3: "three", 4: "four"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,15 @@ class _Level:
 class NextCommand:
     """Learns steps in the order they ran, and tells what comes next. Not safe for several threads at once."""
 
-    def __init__(self, *, half_life: float = HALF_LIFE, origin: int = 0) -> None:
+    def __init__(self, *, half_life: float = HALF_LIFE, origin: int = 0, longest: int = CONTEXT) -> None:
         self._clock = Clock(half_life, origin)
+        self._long = [(length, _LONG[length]) for length in range(longest, 1, -1)]
+        self._levels_of_commands = (*(name for _, name in self._long), "outcome", "one")
         self._ids: dict[str, int] = {}
         self._names: list[str] = []
         self._programs: list[str] = []
         self._outcomes: list[Outcomes] = []
-        self._tables = {name: FollowerTable() for name in ("two", "outcome", "one", "program", "folder")}
+        self._tables = {name: FollowerTable() for name in (*self._levels_of_commands, "program", "folder")}
         self._all = Followers()
         self._recent: OrderedDict[int, int] = OrderedDict()
         self._mixture = Mixture()
@@ -104,7 +109,8 @@ class NextCommand:
 
     def _keys(self, context: Sequence[Step], cwd: str | None) -> Iterator[tuple[str, Hashable]]:
         last = self._last(context)
-        yield "two", (self._last(context, 2), last)
+        for length, name in self._long:
+            yield name, tuple(self._last(context, back) for back in range(length, 0, -1))
         if context and context[-1].ok is not None:
             yield "outcome", (last, context[-1].ok)
         yield "one", last
@@ -139,12 +145,13 @@ class NextCommand:
     def _levels(self, context: Sequence[Step], cwd: str | None) -> Iterator[_Level]:
         """Yield what is known of this context, the longest first."""
         known = dict(self._keys(context, cwd))
-        two = self._tables["two"].get(known["two"])
-        for name in ("two", "outcome", "one", "program"):
+        new = True
+        for name in (*self._levels_of_commands, "program"):
             found = self._tables[name].get(known[name]) if name in known else None
             if found is not None:
+                new &= name in ("outcome", "one", "program")
                 yield _Level(name, found)
-        if two is None and len(context) > 1:
+        if new and self._long and len(context) > 1:
             skipped = self._tables["one"].get(self._last(context, 2))
             if skipped is not None:
                 yield _Level("skipped", skipped, _SKIP_TYPES)
@@ -187,7 +194,7 @@ class NextCommand:
     def _why(self, command: int, levels: list[_Level], context: Sequence[Step], cwd: str | None) -> str:
         """Say what speaks most for a command, in words."""
         name = next((level.name for level in levels if command in level.followers.weights), "all")
-        if name in ("two", "outcome", "one"):
+        if name in self._levels_of_commands:
             return self._after(command, self._last(context), context[-1].command if context else None)
         if name == "skipped":
             return self._after(command, self._last(context, 2), context[-2].command)

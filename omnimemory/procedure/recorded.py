@@ -7,17 +7,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from omnimemory.procedure.predictor import NextCommand
+from omnimemory.procedure.predictor import CONTEXT, NextCommand
 from omnimemory.procedure.steps import Step, home_relative
 from omnimemory.records import Prediction
 from omnimemory.sources.history import is_deduplicated
 from omnimemory.storage.catalog import Catalog
 from omnimemory.storage.store import Store
 
-__all__ = ["CONTEXT", "NEWEST", "RecordedSteps"]
-
-CONTEXT = 2
-"""Commands that are looked back at."""
+__all__ = ["NEWEST", "RecordedSteps"]
 
 NEWEST = 20_000
 """Events that a model begins with: twenty half-lives. What is older counts less than a millionth."""
@@ -50,7 +47,7 @@ class RecordedSteps:
     """
 
     def __init__(self, store: Store, session_gap: float) -> None:
-        self._store = store
+        self.store = store
         self._gap = session_gap
         self._lock = threading.Lock()
         self._begin(())
@@ -60,7 +57,7 @@ class RecordedSteps:
         self._read = 0
         self._sessions: dict[tuple[int, str | None], _Session] = {}
         self._newest = _Session()
-        events = int(self._store.catalog.value("SELECT count(*) FROM events") or 0)
+        events = int(self.store.catalog.value("SELECT count(*) FROM events") or 0)
         self._model = NextCommand(origin=min(NEWEST, events))
 
     def predict(self, context: Sequence[Step] | None, cwd: str | None, k: int) -> list[Prediction]:
@@ -71,7 +68,7 @@ class RecordedSteps:
             return self._model.predict(steps, home_relative(cwd), k)
 
     def _follow(self) -> None:
-        catalog = self._store.catalog
+        catalog = self.store.catalog
         version = catalog.rows("SELECT updates, deletes FROM collections WHERE name = 'commands'")[0]
         if version != self._version:  # something was taken away, or given to another command
             self._begin(version)

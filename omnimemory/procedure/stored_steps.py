@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from omnimemory.procedure.timeline import read_session_rows
 from omnimemory.procedure.vectors import HALF, sequence_vector, transition_vectors
-from omnimemory.storage.steps import SETTLED, StepTable
+from omnimemory.storage.steps import SETTLED, STEP_KINDS, StepTable, stored_contents
 from omnimemory.storage.store import Store
 from omnimemory.storage.vectors import vectors_of
 
-__all__ = ["SEQUENCE", "StepChanges", "sequence_table", "store_steps", "transition_table"]
+__all__ = ["SEQUENCE", "StepChanges", "sequence_table", "stale_steps", "store_steps", "transition_table"]
 
 SEQUENCE = 8
 """Commands of a stored sequence, at most."""
@@ -68,18 +68,33 @@ def store_steps(store: Store, gap: float, decay: float, most: int) -> StepChange
     if store.catalog.meta(SETTLED) == settled:
         return StepChanges()
     transitions, sequences = transition_table(store), sequence_table(store, decay)
-    sessions = read_session_rows(store.catalog, gap)
-    last: dict[Contents, int] = {}
-    for session in sessions:
-        last.update(((a, b), number) for (_, _, a), (number, _, b) in pairwise(session) if a != b)
-    pairs = nlargest(most, last, key=last.__getitem__)
+    pairs, runs = _wanted(store, gap, most)
     changes = StepChanges(
-        *_change(store, transitions, set(pairs), _of_transitions),
-        *_change(store, sequences, set(_sequences(sessions, most)), partial(_of_sequences, decay=decay)),
+        *_change(store, transitions, pairs, _of_transitions),
+        *_change(store, sequences, runs, partial(_of_sequences, decay=decay)),
     )
     with store.catalog.transaction() as sql:
         sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (SETTLED, settled))
     return changes
+
+
+def stale_steps(store: Store, gap: float, decay: float, most: int) -> StepChanges:
+    """Return what :func:`store_steps` would change, as far as all commands have vectors; nothing is written."""
+    if store.why_outdated() is not None or store.catalog.meta(SETTLED) == _state(store, gap, decay, most):
+        return StepChanges()
+    counts: list[int] = []
+    for kind, wanted in zip(STEP_KINDS, _wanted(store, gap, most), strict=True):
+        known = set(stored_contents(store.catalog, kind))
+        counts += len(wanted - known), len(known - wanted)
+    return StepChanges(*counts)
+
+
+def _wanted(store: Store, gap: float, most: int) -> tuple[set[Contents], set[Contents]]:
+    sessions = read_session_rows(store.catalog, gap)
+    last: dict[Contents, int] = {}
+    for session in sessions:
+        last.update(((a, b), number) for (_, _, a), (number, _, b) in pairwise(session) if a != b)
+    return set(nlargest(most, last, key=last.__getitem__)), set(_sequences(sessions, most))
 
 
 def _state(store: Store, gap: float, decay: float, most: int) -> str:

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HALF", "CommandSequence", "command_sequence", "sequence_vector", "sequence_weights", "transition_vectors"]
+__all__ = [
+    "HALF",
+    "CommandSequence",
+    "command_sequence",
+    "halves",
+    "sequence_vector",
+    "sequence_weights",
+    "transition_vectors",
+]
 
 HALF = 256
 _TINY = 1e-12
@@ -67,8 +75,13 @@ def sequence_vector(vectors: NDArray[np.float32], decay: float) -> NDArray[np.fl
 
 def transition_vectors(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the vectors (n - 1, 2 * half) of the steps between commands with the unit ``vectors`` (n, dim)."""
-    halves = _unit(vectors[:, :HALF].astype(np.float64))
-    return _unit(np.concatenate([halves[:-1], halves[1:]], axis=1))
+    sides = _unit(vectors[:, :HALF].astype(np.float64))
+    return _unit(np.concatenate([sides[:-1], sides[1:]], axis=1))
+
+
+def halves(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what a transition keeps of the vectors (..., dim) of its commands: (..., half), of unit length."""
+    return _unit(vectors[..., :HALF].astype(np.float64))
 
 
 def _unit(vectors: NDArray[Any]) -> NDArray[np.float32]:

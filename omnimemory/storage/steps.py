@@ -26,8 +26,10 @@ __all__ = [
     "SequenceTable",
     "StepTable",
     "TransitionTable",
+    "clear_steps",
     "drop_steps",
     "forget_steps",
+    "stored_contents",
     "wrong_steps",
 ]
 
@@ -193,6 +195,17 @@ def forget_steps(sql: sqlite3.Connection, commands: Iterable[int]) -> None:
         _remove(sql, collection, [row for (row,) in touched])
 
 
+def clear_steps(sql: sqlite3.Connection) -> None:
+    """Delete all transitions and sequences, as their events may be gone; they come back where events still say so.
+
+    ``sql`` may be the connection of a backup, also of one that has none of these tables yet.
+    """
+    _unsettle(sql)
+    for collection in _collections(sql):
+        rows = sql.execute(f"SELECT id FROM {collection.name}").fetchall()
+        _remove(sql, collection, [row for (row,) in rows])
+
+
 def drop_steps(sql: sqlite3.Connection, kinds: Sequence[str] = STEP_KINDS) -> None:
     """Delete all steps of these kinds, and their collections; the caller gives the index up as well."""
     _unsettle(sql)
@@ -202,6 +215,12 @@ def drop_steps(sql: sqlite3.Connection, kinds: Sequence[str] = STEP_KINDS) -> No
         sql.execute("DELETE FROM drained WHERE collection_id = ?", (collection.id,))
         sql.execute("DELETE FROM collections WHERE id = ?", (collection.id,))
         sql.execute(f"DELETE FROM {collection.name}")
+
+
+def stored_contents(catalog: Catalog, kind: str) -> Iterator[tuple[int, Any]]:
+    """Yield what each stored step of a kind consists of, as :meth:`StepTable.add` took it."""
+    for block in catalog.blocks(f"SELECT {', '.join(_COLUMNS[kind])} FROM {kind}", (), 1000):
+        yield from block
 
 
 def wrong_steps(catalog: Catalog) -> Iterator[int]:
