@@ -157,7 +157,7 @@ class Foresight:
         if self._recorded is None or self._recorded.store is not self.store:  # as after a move to another model
             from omnimemory.procedure.recorded import RecordedSteps  # noqa: PLC0415 - as above
 
-            self._recorded = RecordedSteps(self.store, self.settings.history.session_gap)
+            self._recorded = RecordedSteps(self.store, self.settings.history.session_gap, self._embedded)
         return self._recorded
 
     def _recorded_pairs(self) -> RecordedPairs:

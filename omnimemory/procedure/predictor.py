@@ -3,7 +3,7 @@
 Witten-Bell interpolation (Witten & Bell, IEEE Trans. Inf. Theory 37(4), 1991) over: the two commands before, the one
 before (and whether it worked), its program, the one before that (when the last one is new there, so that a foreign
 command does not end a routine), the folder; under all of it lies how often, how lately and how short. Counts fade
-with a half-life in steps.
+with a half-life in steps. After a command of which nothing is known, what followed contexts like this one counts too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from itertools import islice
 
 from omnimemory.procedure.experts import Expert, Mixture
 from omnimemory.procedure.followers import Clock, Followers, FollowerTable
+from omnimemory.procedure.likeness import LikeContexts, Likely
 from omnimemory.procedure.outcomes import Outcomes
 from omnimemory.procedure.steps import Step, first_word
 from omnimemory.records import Prediction
@@ -48,8 +49,16 @@ class _Level:
 class NextCommand:
     """Learns steps in the order they ran, and tells what comes next. Not safe for several threads at once."""
 
-    def __init__(self, *, half_life: float = HALF_LIFE, origin: int = 0, longest: int = CONTEXT) -> None:
+    def __init__(
+        self,
+        *,
+        half_life: float = HALF_LIFE,
+        origin: int = 0,
+        longest: int = CONTEXT,
+        likeness: LikeContexts | None = None,
+    ) -> None:
         self._clock = Clock(half_life, origin)
+        self._likeness = likeness
         self._long = [(length, _LONG[length]) for length in range(longest, 1, -1)]
         self._levels_of_commands = (*(name for _, name in self._long), "outcome", "one")
         self._ids: dict[str, int] = {}
@@ -82,6 +91,8 @@ class NextCommand:
                 self._mixture.update(lambda expert: self._refined(expert, levels, [command])[command])
             for name, key in self._keys(context, step.cwd):
                 self._tables[name].add(key, command, weight)
+            if self._likeness is not None:
+                self._likeness.learn([before.command for before in context], command)
         elif step.cwd is not None:
             self._tables["folder"].add(step.cwd, command, weight)
         self._all.add(command, weight)
@@ -130,17 +141,33 @@ class NextCommand:
         for expert, weight in enumerate(self._mixture.weights):
             for command, probability in self._refined(expert, levels, candidates).items():
                 probabilities[command] += weight * probability
-        whole = max(1.0, sum(probabilities.values()))  # the norms of the base may be a few steps old
+        alike, believed = self._alike(levels, context)
+        # The norms of the base may be a few steps old.
+        scale = (1.0 - believed) / max(1.0, sum(probabilities.values()))
+        for command in probabilities:
+            probabilities[command] *= scale
+        why = {}
+        for command, likely in alike.items():
+            part = believed * likely.share
+            if part > probabilities.get(command, 0.0):
+                why[command] = f"came after `{likely.after}`, which is like `{context[-1].command}`"
+            probabilities[command] = probabilities.get(command, 0.0) + part
         allowed = (
-            (command, probability / whole * self._outcomes[command].factor())
+            (command, probability * self._outcomes[command].factor())
             for command, probability in probabilities.items()
             if not self._outcomes[command].only_failed
         )
         chosen = heapq.nsmallest(k, allowed, key=lambda pair: (-pair[1], -self._places[pair[0]][-1]))
         return [
-            Prediction(self._names[command], probability, self._why(command, levels, context, cwd))
+            Prediction(self._names[command], probability, why.get(command) or self._why(command, levels, context, cwd))
             for command, probability in chosen
         ]
+
+    def _alike(self, levels: list[_Level], context: Sequence[Step]) -> tuple[dict[int, Likely], float]:
+        """Return what followed contexts like this one, if nobody knows what follows its last command."""
+        if self._likeness is None or not context or any(level.name == "one" for level in levels):
+            return {}, 0.0
+        return self._likeness.following([step.command for step in context])
 
     def _levels(self, context: Sequence[Step], cwd: str | None) -> Iterator[_Level]:
         """Yield what is known of this context, the longest first."""

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
+from omnimemory.errors import EmbedderError, MemoryBudgetError
+from omnimemory.procedure.context_vectors import context_vectors
+from omnimemory.procedure.likeness import LikeContexts
 from omnimemory.procedure.predictor import CONTEXT, NextCommand
 from omnimemory.procedure.steps import Step, home_relative
 from omnimemory.records import Prediction
@@ -18,6 +24,9 @@ __all__ = ["NEWEST", "RecordedSteps"]
 
 NEWEST = 20_000
 """Events that a model begins with: twenty half-lives. What is older counts less than a millionth."""
+
+Embed = Callable[[list[str]], NDArray[np.float32]]
+"""Gives the vectors (n, dim) of commands that are not in the store."""
 
 _COLUMNS = "SELECT e.id, c.text, e.timestamp, e.cwd, e.exit_code, e.session, e.source_id, e.shell FROM"
 _JOIN = "JOIN commands c ON c.id = e.command_row"
@@ -46,8 +55,9 @@ class RecordedSteps:
     its :data:`NEWEST` events on, and counts in reasons are of these.
     """
 
-    def __init__(self, store: Store, session_gap: float) -> None:
+    def __init__(self, store: Store, session_gap: float, embed: Embed) -> None:
         self.store = store
+        self._embed = embed
         self._gap = session_gap
         self._lock = threading.Lock()
         self._begin(())
@@ -58,7 +68,21 @@ class RecordedSteps:
         self._sessions: dict[tuple[int, str | None], _Session] = {}
         self._newest = _Session()
         events = int(self.store.catalog.value("SELECT count(*) FROM events") or 0)
-        self._model = NextCommand(origin=min(NEWEST, events))
+        likeness = LikeContexts(self._stored, self._asked)
+        self._model = NextCommand(origin=min(NEWEST, events), likeness=likeness)
+
+    def _stored(self, commands: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors of commands that are in the store; no model is asked for one that has none."""
+        return context_vectors(self.store, commands, self._none)
+
+    def _none(self, commands: Sequence[str]) -> NDArray[np.float32]:
+        return np.zeros((len(commands), self.store.commands.collection.dim), dtype=np.float32)
+
+    def _asked(self, commands: Sequence[str]) -> NDArray[np.float32]:
+        try:
+            return context_vectors(self.store, commands, self._embed)
+        except (EmbedderError, MemoryBudgetError):  # counts answer alone
+            return self._none(commands)
 
     def predict(self, context: Sequence[Step] | None, cwd: str | None, k: int) -> list[Prediction]:
         """Return the k likeliest next commands; without a context after what was recorded last."""
