@@ -250,14 +250,11 @@ def _hit(item: Item, part: _Found, row: int, focus: Callable[[str], str]) -> Hit
 def _focus(query: str) -> Callable[[str], str]:
     """Return a function that cuts from a text the part with the most of the query's words."""
     words = _sought(query)
-    pattern = (
-        re.compile("|".join(sorted(map(re.escape, words), key=len, reverse=True)), re.IGNORECASE) if words else None
-    )
 
     def focus(text: str) -> str:
         if len(text) <= _SNIPPET:
             return text
-        place = _densest([match.start() for match in pattern.finditer(text)] if pattern else [])
+        place = _densest(_places(text, words))
         start = 0
         if place + _SNIPPET // 4 >= _SNIPPET:
             start = place - _LEAD
@@ -269,13 +266,32 @@ def _focus(query: str) -> Callable[[str], str]:
     return focus
 
 
+def _places(text: str, words: Sequence[str]) -> list[int]:
+    """Return where any of the (lowercase) words begins in a text, in order; a place counts once."""
+    # No regular expression: making one takes longer than all of its use, which is for one question.
+    plain = _lowered(text)
+    found: set[int] = set()
+    for word in words:
+        place = plain.find(word)
+        while place >= 0:
+            found.add(place)
+            place = plain.find(word, place + len(word))
+    return sorted(found)
+
+
+def _lowered(text: str) -> str:
+    """Return a text in lowercase, each character at its place: some become two."""
+    plain = text.lower()
+    return plain if len(plain) == len(text) else "".join(sign.lower()[0] for sign in text)
+
+
 def _sought(query: str) -> list[str]:
-    """Return what a snippet should show: the query's words, and pairs of signs where words have no spaces."""
+    """Return what a snippet should show, in lowercase: the query's words, pairs of signs where there are no spaces."""
     words: list[str] = []
     for word in _WORD.findall(query)[:_MOST_WORDS]:
         spaced = word[0] < "\u2e80"
         words += [word[:_LONGEST_WORD]] if spaced else map("".join, pairwise(word[:_LONGEST_WORD]))
-    return words
+    return [_lowered(word) for word in words]
 
 
 def _densest(places: list[int]) -> int:

@@ -230,3 +230,18 @@ def test_k_larger_than_the_collection_and_an_empty_mask_behave(store):
     assert len(exact.search(unit_vectors(1)[0], 1000)[0]) == 5
     assert exact.search(unit_vectors(1)[0], 3, np.zeros(5, dtype=np.bool_)) == ([], [])
     assert exact.search(unit_vectors(1)[0], 0) == ([], [])
+
+
+def test_scores_of_single_rows_are_the_same_from_memory_and_from_the_catalog(tmp_path):
+    query = unit_vectors(1, 9)[0]
+    with opened(tmp_path / "other", index=False) as store:
+        rows = add_chunks(store, [chunk(f"n{n}") for n in range(40)], unit_vectors(40))
+        read = store.scores("documents", query, rows)
+        for _ in range(2):  # the first search of all keeps no copy
+            store.nearest("documents", query, 3)
+        assert store.scores("documents", query, rows) == read
+        more = add_chunks(store, [chunk(f"m{n}") for n in range(5)], unit_vectors(5, 3))
+        delete_chunks(store, ["n7"])
+        after = store.scores("documents", query, [*rows, *more, 999])
+        assert after.keys() == {*rows, *more} - {rows[7]}
+        assert {row: after[row] for row in rows if row != rows[7]} == {r: read[r] for r in rows if r != rows[7]}

@@ -311,3 +311,16 @@ def test_under_a_real_limit_the_work_is_done_in_smaller_batches():
     assert int(done) == 64
     assert 1 <= int(smallest) <= int(largest) < 25
     assert source == "RLIMIT_DATA"
+
+
+def test_servers_are_looked_at_only_where_a_batch_does_not_fit():
+    asked = []
+    scheduler = Scheduler(reserve=0, probe=fixed(1000))
+    scheduler.neighbours = lambda: asked.append(None) or []
+    with scheduler.lease(batch(4)) as lease:
+        assert (lease.items, asked) == (4, [])
+    with pytest.raises(MemoryBudgetError), scheduler.lease(batch(1, 2000)):
+        pytest.fail("there are 1000 bytes")
+    assert asked == [None]
+    status = scheduler.status()
+    assert (status["granted"], status["refused"], len(scheduler.traces())) == (1, 1, 2)

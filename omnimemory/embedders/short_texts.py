@@ -6,7 +6,8 @@ compares the two) in a fraction of that. The algorithm is that of SentencePiece'
 2018): characters, unknown ones as bytes, then the neighbouring pair of lowest rank is merged until none is left.
 
 The file's 61,249 merges need not be read: they are the pairs of tokens whose concatenation is a token, in the order of
-the tokens' numbers. Only runs of spaces are out of order; texts that hold one are left to the runtime.
+the tokens' numbers. Only runs of spaces are out of order; texts that hold one are left to the runtime. No other token
+has a space but at its beginning, so each word is encoded by itself, and those of earlier questions are known.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ LONGEST = 200
 _SPACE = "\u2581"
 _LEFT = ("<unk>", "<s>", "</s>", _SPACE * 2)
 _NONE = 1 << 30
+_MOST_WORDS = 4096
 
 
 class ShortTextTokenizer:
@@ -31,6 +33,7 @@ class ShortTextTokenizer:
         start = data.index(b'"vocab"') + len(b'"vocab"')
         vocabulary = data[start : data.index(b'"merges"', start)].decode()
         self._vocabulary: Mapping[str, int] = json.loads(vocabulary.strip().strip(":,"))
+        self._words: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int] | None:
         """Return the token ids of a text, or ``None`` when it is left to the runtime.
@@ -41,8 +44,20 @@ class ShortTextTokenizer:
         spaced = (_SPACE + text).replace(" ", _SPACE)
         if len(text) > LONGEST or not _is_well_formed(text) or any(name in spaced for name in _LEFT):
             return None
-        if not text:
-            return []
+        found: list[int] = []
+        for word in text.split(" ") if text else ():
+            ids = self._words.get(word)
+            if ids is None:
+                ids = self._word(_SPACE + word)
+                if ids is None:
+                    return None
+                if len(self._words) >= _MOST_WORDS:
+                    self._words.clear()
+                self._words[word] = ids
+            found += ids
+        return found
+
+    def _word(self, spaced: str) -> list[int] | None:
         symbols: list[str] = []
         for char in spaced:
             if char in self._vocabulary:

@@ -84,11 +84,16 @@ class Admissions:
         """How many requests wait."""
         return len(self._waiting)
 
-    def ask(self, ticket: Ticket, now: float, name: str) -> Decision:
-        """Decide a request; what is granted is promised under ``name`` until it is released."""
+    def ask(self, ticket: Ticket, now: float, name: str, *, only_now: bool = False) -> Decision:
+        """Decide a request; what is granted is promised under ``name`` until it is released.
+
+        With ``only_now`` a request that may not run at once leaves no trace, as with :meth:`preview`.
+        """
         ticket.number = ticket.number or next(self._numbers)
         with self._locked() as shared:
             decision = replace(self._decide(ticket, now, shared), id=name)
+            if only_now and not decision.runs:
+                return decision
             known = self._waiting.pop(ticket.number, None)
             if decision.runs:
                 self._grant(decision, now)

@@ -56,14 +56,24 @@ class Shape(NamedTuple):
     prior: int
 
 
+class _Fit(NamedTuple):
+    """A line through measurements, how much it is lifted, and the largest prior that was seen."""
+
+    constant: float
+    slope: float
+    lift: float
+    largest: int
+
+
 @dataclass(slots=True)
 class _Model:
-    """What is known of one model; ``new`` is not in the file yet."""
+    """What is known of one model; ``new`` is not in the file yet. ``fits`` (of loading, of batches) are made once."""
 
     observations: list[Observation]
     ceiling: Ceiling | None
     budget: int | None
     new: list[Observation] = field(default_factory=list)
+    fits: dict[bool, _Fit] = field(default_factory=dict)
 
     def solo(self, shape: Shape) -> list[Observation]:
         return [one for one in self.observations if one.solo and bool(one.items) == bool(shape.items)]
@@ -92,6 +102,7 @@ class Learned:
             model = self._known(key)
             model.observations.append(Observation(shape.items, shape.tokens, shape.prior, need, solo))
             model.new.append(model.observations[-1])
+            model.fits.clear()
             alike = [one for one in model.observations if bool(one.items) == bool(shape.items)]
             if len(alike) > KEPT:
                 model.observations.remove(alike[0])
@@ -101,8 +112,14 @@ class Learned:
     def predict(self, key: Key, shape: Shape) -> int:
         """Return the bytes that a batch, or loading, will need: the prior until enough was measured."""
         with self._lock:
-            solo = self._known(key).solo(shape)
-        return _predicted(solo, shape)
+            model = self._known(key)
+            solo = model.solo(shape)
+            seen = max((one.need for one in solo if one.items <= shape.items and one.tokens <= shape.tokens), default=0)
+            if len(solo) < _least(shape):
+                return max(shape.prior, seen)
+            kind = bool(shape.items)
+            fit = model.fits[kind] = model.fits.get(kind) or _fitted(solo)
+        return max(_predicted(fit, shape.prior), seen)
 
     def count(self, key: Key, shape: Shape) -> int:
         """Return how many measurements the answer of :meth:`predict` rests on; 0 while it is the prior."""
@@ -176,26 +193,21 @@ def _size_class(items: int, tokens: int) -> tuple[int, int]:
     return items.bit_length(), tokens.bit_length()
 
 
-def _predicted(solo: Sequence[Observation], shape: Shape) -> int:
-    seen = max((one.need for one in solo if one.items <= shape.items and one.tokens <= shape.tokens), default=0)
-    if len(solo) < _least(shape):
-        return max(shape.prior, seen)
-    fitted = min(_lifted(solo, shape.prior), _MOST * shape.prior)
-    if shape.prior > 2 * max(one.prior for one in solo):
-        fitted = max(fitted, shape.prior)
-    return max(math.ceil(fitted), seen)
+def _predicted(fit: _Fit, prior: int) -> int:
+    need = min(fit.lift * (fit.constant + fit.slope * prior), _MOST * prior)
+    return math.ceil(max(need, prior) if prior > 2 * fit.largest else need)
 
 
 def _least(shape: Shape) -> int:
     return LEAST if shape.items else 1
 
 
-def _lifted(solo: Sequence[Observation], prior: int) -> float:
-    """Return the fitted need for a prior, lifted over 95 of 100 measurements."""
+def _fitted(solo: Sequence[Observation]) -> _Fit:
+    """Return the line through some measurements, lifted over 95 of 100 of them."""
     constant, slope = _line([one.prior for one in solo], [one.need for one in solo])
     ratios = sorted(one.need / max(1.0, constant + slope * one.prior) for one in solo)
     place = min(len(ratios) - 1, math.ceil(_QUANTILE * len(ratios)) - 1)
-    return max(1.0, ratios[place]) * _MARGIN * (constant + slope * prior)
+    return _Fit(constant, slope, max(1.0, ratios[place]) * _MARGIN, max(one.prior for one in solo))
 
 
 def _line(priors: Sequence[int], needs: Sequence[int]) -> tuple[float, float]:

@@ -161,8 +161,10 @@ class Scheduler:
 
     def _admit(self, ticket: Ticket, cancelled: Callable[[], bool] | None, trace: Trace) -> Decision:
         try:
-            self._look_around(ticket)
-            decision = self._step(ticket, trace)
+            decision = self._step(ticket, trace, only_now=self.neighbours is not None)
+            if self.neighbours is not None and not decision.runs:
+                self._look_around(decision)
+                decision = self._step(ticket, trace)
             while decision.action in ("wait", "evict"):
                 if decision.action == "evict":
                     if ticket.ahead:
@@ -181,19 +183,18 @@ class Scheduler:
             self._admissions.abandon(ticket, time.monotonic())
         raise BatchRefusedError(decision)
 
-    def _look_around(self, ticket: Ticket) -> None:
+    def _look_around(self, decision: Decision) -> None:
         """Where a request does not fit, get to know which models of servers on this machine could go."""
-        if self.neighbours is None:
-            return
-        with self._changed:
-            fits = self._admissions.preview(ticket, time.monotonic()).action not in ("wait", "refuse")
-        for model in () if fits else self.neighbours():
+        assert self.neighbours is not None
+        for model in self.neighbours() if decision.action in ("wait", "refuse") else ():
             self.residency.know(model)
 
-    def _step(self, ticket: Ticket, trace: Trace) -> Decision:
+    def _step(self, ticket: Ticket, trace: Trace, *, only_now: bool = False) -> Decision:
         # Reading, deciding and promising are one step: two threads must not be promised the same bytes.
         with self._changed:
-            decision = self._admissions.ask(ticket, time.monotonic(), trace.id)
+            decision = self._admissions.ask(ticket, time.monotonic(), trace.id, only_now=only_now)
+            if only_now and not decision.runs:
+                return decision
             if decision.runs and not ticket.ahead:
                 self.residency.used(decision.request.model)
             waits = decision.action == "wait"

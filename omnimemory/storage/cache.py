@@ -237,7 +237,7 @@ class EmbeddingCache:
             if self.size_limit is not None:
                 _evict(file, self.size_limit)
             with self._lock:
-                saved = dict(self._unsaved)
+                saved = dict(self._unsaved) if len(rows) != 1 else {}  # a question's counts wait for more
             for name, count in saved.items():
                 if count:
                     file.execute(_COUNT_UP, (count, name))

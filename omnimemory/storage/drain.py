@@ -68,8 +68,9 @@ def drain(
 
     Both kinds of news are taken as they were at one moment. An item may be deleted and come back under the
     same id while this runs: were its new row added before its deletion is applied, the index would lose it.
-    With ``more_to_come`` a batch that is not full waits for the next call (Chroma takes 2,000 rows in 80 % of the time
-    that it takes for four times 500), and so does a mark while another process writes to the catalog: ``taken``,
+    With ``more_to_come`` a batch that is not half full waits for the next call (Chroma takes 2,000 rows in 90 % of the
+    time that it takes for twice 1,000, and in 80 % of that for four times 500; but what is left at the end of an ingest
+    is waited for), and so does a mark while another process writes to the catalog: ``taken``,
     the same dictionary in all of these calls, keeps it by collection.
     """
     taken = {} if taken is None else taken
@@ -84,7 +85,7 @@ def drain(
         written += _apply_changes(generations, table, index, generation, last_change)
         row = marked = generations.drained(generation, table.collection)
         row = max(row, taken.get(table.collection.name, 0))
-        while not more_to_come or rows_above(catalog, table.collection, row) >= batch_size:
+        while not more_to_come or rows_above(catalog, table.collection, row) >= -(-batch_size // 2):
             payload = table.payload(row, batch_size, last_row)
             if payload is None:
                 break

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,15 @@ class ExactIndex:
         chosen = best(now.vectors @ query, allowed, k, _margin(query))
         return _ranked(now.items[chosen], cosines(now.vectors, query, chosen), k)
 
+    def scores(self, query: NDArray[np.float32], items: Sequence[int]) -> dict[int, float]:
+        """Return the cosines of ``query`` (dim,) with those of these items that the copy in memory holds, if any."""
+        with self._lock:
+            if not self._size or not items:
+                return {}
+            now = self._refresh()
+        places = np.flatnonzero(np.isin(now.items, np.array(items, dtype=np.int64)))
+        return dict(zip(now.items[places].tolist(), cosines(now.vectors, query, places).tolist(), strict=True))
+
     def _is_first(self) -> bool:
         with self._lock:
             first, self._asked = not self._asked and not self._size, True
@@ -147,10 +156,13 @@ class ExactIndex:
         return column_of((by_row.get(int(row), (None, None)) for row in now.rows), json.loads)
 
     def _refresh(self) -> Snapshot:
-        deletes = self._catalog.value("SELECT deletes FROM collections WHERE id = ?", (self._collection.id,))
-        if deletes is None:
+        found = self._catalog.rows(
+            "SELECT deletes, (SELECT max(row) FROM vectors WHERE collection_id = c.id) FROM collections c WHERE id = ?",
+            (self._collection.id,),
+        )
+        if not found:
             raise SpaceMismatchError(moved_message(self._collection))
-        newest = self._catalog.value("SELECT max(row) FROM vectors WHERE collection_id = ?", (self._collection.id,))
+        deletes, newest = found[0]
         if deletes != self._deletes:
             self._drop_deleted()
             self._deletes = deletes

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 from omnimemory.storage.catalog import Catalog
 
@@ -109,6 +110,7 @@ def index_text(text: str) -> str:
     return f"{text} {' '.join(extra)}" if extra else text
 
 
+@lru_cache(maxsize=8)
 def match_expression(query: str) -> str:
     """Return the FTS5 expression for a question: any of its words, common ones only if there are no others.
 

@@ -146,10 +146,13 @@ class Store:
 
     def scores(self, kind: str, query: NDArray[np.float32], rows: list[int]) -> dict[int, float]:
         """Return the cosine of ``query`` with each of these rows that has a vector."""
-        vectors = vectors_of(self.catalog, self._all[kind].collection, rows)
-        if not vectors:
-            return {}
-        return dict(zip(vectors, cosines(np.stack(list(vectors.values())), query).tolist(), strict=True))
+        found = self._exact[kind].scores(query, rows)
+        vectors = vectors_of(
+            self.catalog, self._all[kind].collection, [row for row in rows if row not in found] if found else rows
+        )
+        if vectors:
+            found |= zip(vectors, cosines(np.stack(list(vectors.values())), query).tolist(), strict=True)
+        return found
 
     def _scan(self, kind: str, query: NDArray[np.float32], k: int, reason: str, *, fallback: bool = False) -> Nearest:
         rows, scores = self._exact[kind].search(query, k)
