@@ -6,9 +6,10 @@ They are a class of their own so that each file stays short; nobody makes one of
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from omnimemory.config import Settings
 from omnimemory.embedding_service import EmbeddingService
@@ -21,6 +22,7 @@ from omnimemory.wiring import redactor_of
 __all__ = ["Recording"]
 
 ProgressCallback = Callable[[Progress], None]
+_MOST_SECONDS = 86_400.0
 
 
 class Recording:
@@ -54,22 +56,43 @@ class Recording:
         ``keep_secrets``; the first run without that takes out what earlier ones kept. ``restore`` brings
         back what was forgotten of this history.
         """
+        self.take_spool()  # what a shell tells of a command is more than its history does
+        return self._ingested(target, shell, keep_secrets, restore=restore, progress=progress, name=name, every=every)
+
+    def _ingested(
+        self, target: str | Path | IO[bytes] | None, shell: str | None, keep_secrets: bool | None, **more: Any
+    ) -> IngestReport:
         from omnimemory.ingest.runs import ingest_history  # noqa: PLC0415 - a search needs none of it
 
-        self.take_spool()  # what a shell tells of a command is more than its history does
         keep = self.settings.history.keep_secrets if keep_secrets is None else keep_secrets
+        redactor, history = redactor_of(self.settings, keep_secrets=keep), self.settings.history
         return ingest_history(
-            self.store,
-            self.embeddings,
-            target,
-            shell=shell,
-            redactor=redactor_of(self.settings, keep_secrets=keep),
-            restore=restore,
-            progress=progress,
-            history=self.settings.history,
-            name=name,
-            every=every,
+            self.store, self.embeddings, target, shell=shell, redactor=redactor, history=history, **more
         )
+
+    def watch_history(
+        self,
+        target: str | Path | None = None,
+        *,
+        shell: str | None = None,
+        every: bool = False,
+        keep_secrets: bool | None = None,
+        seconds: float = 2.0,
+    ) -> Iterator[IngestReport]:
+        """Bring a shell history into the memory, go on with what is added to it, and yield a report each time.
+
+        The first report is of what was there; then the files, and what the hooks of shells write down, are looked at
+        every so many ``seconds``, for as long as the reports are asked for. The rest is as for :meth:`ingest_history`.
+        What fails for now (a locked database, a store that is busy) is told once and tried again.
+        """
+        if not 0 < seconds <= _MOST_SECONDS:
+            raise ConfigError(f"seconds must be more than 0 and at most a day, got {seconds}: the pause between looks.")
+        from omnimemory.ingest.following import follow, watched  # noqa: PLC0415 - a search needs none of it
+
+        what = watched(target, shell, spool_folder(self.settings.store.path), every=every)
+        # The spool is taken in on its own, before: what came of it is told as well.
+        take = partial(self._ingested, what.path, what.shell, keep_secrets, restore=False, progress=None, every=every)
+        return follow(what, take, self._spooled, seconds)
 
     def record(
         self,
@@ -104,15 +127,18 @@ class Recording:
 
         Searches, predictions and ingests do this by themselves. What cannot be stored at the moment stays where it is.
         """
-        folder = spool_folder(self.settings.store.path)
-        if not spool_waits(folder):
+        if not spool_waits(spool_folder(self.settings.store.path)):
             return 0
-        from omnimemory.ingest.recorded import take_spool  # noqa: PLC0415 - as above
-
-        redactor = redactor_of(self.settings, keep_secrets=self.settings.history.keep_secrets)
         try:
-            return take_spool(self.store, self.embeddings, redactor, folder, now=now).events
+            return self._spooled(now=now).events
         except (OmniMemoryError, OSError):
             if now:
                 raise
             return 0  # a question is answered even where nothing can be written
+
+    def _spooled(self, *, now: bool = False) -> IngestReport:
+        from omnimemory.ingest.recorded import take_spool  # noqa: PLC0415 - as above
+
+        redactor = redactor_of(self.settings, keep_secrets=self.settings.history.keep_secrets)
+        folder = spool_folder(self.settings.store.path)
+        return take_spool(self.store, self.embeddings, redactor, folder, now=now).report()

@@ -86,3 +86,21 @@ def stage(tmp_path_factory):
     from fault_stage import make_stage
 
     yield from make_stage(tmp_path_factory.mktemp("stage"))
+
+
+@pytest.fixture
+def terminal(tmp_path, monkeypatch):
+    """Return what opens a shell with the hook in a terminal of its own (``terminal_cases.py``)."""
+    from terminal_cases import Terminal
+
+    opened: list[Terminal] = []
+    monkeypatch.setenv("OMNIMEMORY_INDEX_ENABLED", "false")
+    monkeypatch.setenv("OMNIMEMORY_CACHE_PATH", str(tmp_path / "cache"))
+
+    def start(shell: str, *first: str, hook: bool = True) -> Terminal:
+        opened.append(Terminal(shell, tmp_path, f"tmux{len(opened)}", first, hook=hook))
+        return opened[-1]
+
+    yield start
+    for one in opened:
+        one.close()

@@ -135,6 +135,14 @@ def test_what_bash_writes_with_timestamps_is_read_back(history):
     assert events(data) == [(command, float(when)) for command, when in history]
 
 
+@settings(deadline=None)
+@given(st.lists(COMMAND, max_size=8))
+def test_what_bash_writes_without_timestamps_is_read_back_line_by_line_as_bash_does_it(history):
+    data = "".join(f"{command}\n" for command in history).encode()
+    lines = [line for command in history for line in command.split("\n") if line.strip()]
+    assert events(data) == [(line, None) for line in lines]
+
+
 def test_names_and_content_speak_for_bash():
     assert bash.looks_like(b"#1700000000\nls\n", "x") > bash.looks_like(b"", ".bash_history") > 0
     assert bash.looks_like(b"ls\n", "history.txt") == 0

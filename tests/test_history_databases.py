@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnimemory.errors import SourceError
@@ -79,6 +79,39 @@ def test_a_growing_database_is_read_in_steps_each_row_once(program, parts, tmp_p
         known += commands(reading)
         cursor = reading.cursor
     assert known == [text for part in parts for text in part]
+
+
+ROWS_OF_ALL = st.lists(
+    st.tuples(
+        TYPED,
+        st.integers(0, 10**9 - 1),
+        st.integers(0, 10**15),
+        st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).map("/".__add__),
+        st.integers(0, 255),
+        st.integers(0, 2**62),
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=25)
+@given(rows=ROWS_OF_ALL)
+def test_every_field_of_every_row_is_read_back(rows, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fields")
+    atuins, nushells, told, telling = [], [], [], []
+    for number, (text, at, took, cwd, code, session) in enumerate(rows, 1):
+        nanoseconds, milliseconds = (DAY + number) * 10**9 + at, (DAY + number) * 1000 + at // 10**6
+        name = f"{session:032x}"
+        more = {"cwd": cwd, "exit": code, "session": name, "duration": took, "timestamp": nanoseconds}
+        atuins.append(atuin(number, text, **more))
+        told.append(Event(text, nanoseconds / 1e9, cwd, code, took / 1e9, name, "laptop:ann", "atuin"))
+        more = {"cwd": cwd, "exit_status": code, "session_id": session, "duration_ms": took}
+        nushells.append(nushell(number, text, start_timestamp=milliseconds, **more))
+        telling.append(Event(text, milliseconds / 1e3, cwd, code, took / 1e3, str(session), "laptop", "nushell"))
+    found = read(make(folder / "atuin.db", "atuin", atuins)).entries
+    assert [entry.event for entry in found] == told
+    found = read(make(folder / "nushell.db", "nushell", nushells)).entries
+    assert [entry.event for entry in found] == telling
 
 
 def test_what_was_deleted_in_atuin_is_left_out_and_older_databases_have_no_such_mark(tmp_path):

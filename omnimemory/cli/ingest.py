@@ -20,6 +20,7 @@ __all__ = ["add", "ingest", "ingest_history", "name_failures", "report_lines"]
 
 SHELLS = ("bash", "zsh", "fish", "nushell", "powershell", "atuin", "ipython", "jsonl")
 _MOST_NAMED = 20
+_INTERVAL = 2.0
 
 
 @click.command(
@@ -69,6 +70,7 @@ def ingest(
         "omnimemory ingest-history --shell fish",
         "omnimemory ingest-history --all",
         "omnimemory ingest-history server/.bash_history",
+        "omnimemory ingest-history --watch",
         "ssh server cat .bash_history | omnimemory ingest-history - --name server",
     ),
 )
@@ -78,6 +80,8 @@ def ingest(
 @click.option("--name", help="By which name to remember a history from standard input (FILE is -).")
 @click.option("--keep-secrets", is_flag=True, help="Store passwords and tokens as they are. Think twice.")
 @click.option("--restore", is_flag=True, help="Bring back what was forgotten of this history.")
+@click.option("--watch", is_flag=True, help="Go on with what is added, until Ctrl-C.")
+@click.option("--interval", type=click.FloatRange(0.1, 3600), metavar="SECONDS", help="Time between two looks (2).")
 @json_option
 @click.pass_context
 def ingest_history(
@@ -89,17 +93,28 @@ def ingest_history(
     name: str | None,
     keep_secrets: bool,
     restore: bool,
+    watch: bool,
+    interval: float | None,
     as_json: bool,
 ) -> None:
     """Read shell history into the memory: FILE, or your own history, or (-) what is piped in.
 
     Passwords and tokens are taken out first. Only what is new since the last time is read.
     """
+    if watch and (file == "-" or restore):
+        raise click.UsageError("--watch follows files: leave out - and --restore.")
+    if interval is not None and not watch:
+        raise click.UsageError("--interval is the pause between two looks of --watch.")
     if every and (file or shell):
         raise click.UsageError("--all finds the files and their shells by itself: leave out FILE and --shell.")
     if name is not None and file != "-":
         raise click.UsageError("--name is for a history from standard input: omnimemory ingest-history - --name NAME")
     settings = current_settings({"history.keep_secrets": keep_secrets or None})
+    if watch:
+        from omnimemory.cli.watch_history import watch_history  # noqa: PLC0415 - only on request
+
+        watch_history(settings, file, every=every, shell=shell, interval=interval or _INTERVAL, as_json=as_json)
+        return
     keep = settings.history.keep_secrets
     with open_memory(settings) as memory, progress_on_terminal() as progress:
         report = memory.ingest_history(

@@ -120,10 +120,11 @@ class NewEvents:
         grown = _without_events(sql, source, rows.values())
         replaced = self._delete_replaced(sql, source)
         write = self._merge if self.reading.rewritten else self._append
-        keyed = without_twins(sql, source, self._keyed(sql, source, base, rows))
+        gone: list[int] = []
+        keyed = without_twins(sql, source, self._keyed(sql, source, base, rows), gone)
         added, key = write(sql, source, base, keyed)
         again = 0 if self.misread else len(replaced)
-        self.tally.events += max(0, added - again)
+        self.tally.events += max(0, added - again - len(gone))
         return grown - self.table.forget_unused(sql, replaced), key.hex() if key else None
 
     def _append(

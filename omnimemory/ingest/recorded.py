@@ -53,7 +53,8 @@ class RecordedEvents:
             (stamped_key(event.timestamp or 0.0, event.command, 0), rows[event.command], number, event)
             for number, event in enumerate(self.events, position)
         )
-        self.tally.events += self.table.add_events(sql, source, without_twins(sql, source, keyed))
+        gone: list[int] = []
+        self.tally.events += self.table.add_events(sql, source, without_twins(sql, source, keyed, gone)) - len(gone)
         self.documents.finish_source(sql, source, source_state(sql, source))
         return []
 

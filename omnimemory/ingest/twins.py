@@ -16,6 +16,7 @@ from omnimemory.storage.catalog import Catalog
 __all__ = ["stored_twins", "without_twins"]
 
 _SLACK = 1.5
+_KNOWN = "SELECT 1 FROM events WHERE key = ?"
 _FINER = (
     "SELECT id FROM events WHERE command_row = ? AND timestamp >= ? AND timestamp < ? AND source_id <> ? "
     "AND timestamp <> CAST(timestamp AS INTEGER) ORDER BY timestamp"
@@ -45,25 +46,31 @@ def stored_twins(catalog: Catalog) -> list[int]:
 
 
 def without_twins(
-    sql: sqlite3.Connection, source: int, events: Iterable[tuple[bytes, int, int, Event]]
+    sql: sqlite3.Connection, source: int, events: Iterable[tuple[bytes, int, int, Event]], gone: list[int]
 ) -> Iterator[tuple[bytes, int, int, Event]]:
-    """Yield the events that no finer one stands for; coarser ones that these stand for are deleted."""
+    """Yield the events that no finer one stands for; coarser ones that these stand for are deleted.
+
+    ``gone`` gets the rows that were deleted: each is an event that was counted before.
+    """
     others = "SELECT EXISTS (SELECT 1 FROM events WHERE source_id <> ? AND timestamp IS NOT NULL)"
     if not sql.execute(others, (source,)).fetchone()[0]:
         yield from events
         return
     used: set[int] = set()
     for keyed in events:
-        _, row, _, event = keyed
+        key, row, _, event = keyed
         when = event.timestamp
         if when is None:
             yield keyed
         elif when == int(when):
             if not _first(sql, _FINER, (row, when, when + _SLACK, source), used):
                 yield keyed
+        elif sql.execute(_KNOWN, (key,)).fetchone():
+            yield keyed  # it took its twin's place when it came first
         else:
-            for twin in _first(sql, _COARSER, (row, when - _SLACK, when, source), used):
-                sql.execute("DELETE FROM events WHERE id = ?", (twin,))
+            twins = _first(sql, _COARSER, (row, when - _SLACK, when, source), used)
+            sql.executemany("DELETE FROM events WHERE id = ?", ((twin,) for twin in twins))
+            gone += twins
             yield keyed
 
 

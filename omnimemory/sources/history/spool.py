@@ -2,7 +2,8 @@ r"""What shells with the hook have written down: a file per shell, a record per 
 
 A record is nine fields, each ended by a NUL, and a newline: ``1``, shell, session, exit code, start, end, duration in
 milliseconds (of these three what the shell knows; times in seconds, or in microseconds without a point), folder,
-command. No shell can have a NUL in any of them. What a kill left half written at the end is not a record.
+command. No shell can have a NUL in any of them. What a kill left half written at the end is not a record. Newlines
+before a record say nothing: fish writes one to learn the time from the file.
 
 A file is taken away in two steps, because its shell may be writing at this very moment: it gets another name first, so
 that the shell begins a new one, and goes the next time it is found unchanged.
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from omnimemory.errors import SourceError
 from omnimemory.records import Event
 from omnimemory.sources.history.entry import LAST_SECOND, MAX_COMMAND_BYTES
 from omnimemory.sources.history.reading import open_regular, read_all
@@ -27,7 +29,7 @@ __all__ = ["SpoolFile", "read_spool", "retire"]
 
 _MAX_BYTES = 64 * 1024 * 1024
 _SECONDS_BEFORE_REMOVAL = 2.0
-_RECORD = re.compile(rb"1\0([^\0]*)\0([^\0]*)\0([^\0]*)\0([^\0]*)\0([^\0]*)\0([^\0]*)\0([^\0]*)\0([^\0]*)\0\n")
+_RECORD = re.compile(rb"\n*1\0([^\0]*)\0([^\0]*)\0([^\0]*)\0([^\0]*)\0([^\0]*)\0([^\0]*)\0([^\0]*)\0([^\0]*)\0\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,13 @@ def read_spool(folder: Path) -> Iterator[SpoolFile]:
         path = folder / name
         with contextlib.suppress(OSError):  # not ours to change: the folder is closed to others anyway
             path.chmod(0o600)
-        with open_regular(path) as (descriptor, status):
-            data = read_all(descriptor, path, status.st_size, _MAX_BYTES)
+        try:
+            with open_regular(path) as (descriptor, status):
+                data = read_all(descriptor, path, status.st_size, _MAX_BYTES)
+        except SourceError:
+            if os.path.lexists(path):
+                raise
+            continue  # another process has stored it meanwhile
         events, bad = _events(data)
         yield SpoolFile(path, tuple(events), len(data), bad)
 
