@@ -80,13 +80,14 @@ def _parser() -> argparse.ArgumentParser:
             part.add_argument("--rows", type=int, help="vectors (of a cache or store)")
         if name in ("search", "filter", "fusion", "procedure", "all"):
             part.add_argument("--queries", type=int, help="queries a round, or questions to fit on")
-        if name in ("fusion", "embed", "ready", "procedure", "all"):
+        if name in ("fusion", "embed", "ready", "procedure", "schedule", "all"):
             part.add_argument("--models", type=Path, metavar="PATH", help="a folder of pulled models")
         if name == "fusion":
             part.add_argument("--model", default="static", help="the embedding model to fit for")
         if name in ("embed", "all"):
             part.add_argument("--peers", type=Path, metavar="PYTHON", help="a Python that has the peers installed")
-            part.add_argument("--texts", type=int, help="commands a round; of chunks a fifth as many")
+        if name in ("embed", "schedule", "all"):
+            part.add_argument("--texts", type=int, help="commands a round; of longer texts a part of that")
         if name in ("fusion", "redaction", "embed", "all"):
             part.add_argument("--tldr", type=Path, metavar="PATH", help="page, description and command, tab-separated")
     part = names.add_parser("history-file", help="Write a generated zsh history.")

@@ -3,6 +3,7 @@
 An admission is one lease as everybody gets it: memory is read from every source, other processes' promises and the
 pressure are looked at, the batch is decided and written down, its bytes promised and given back. Batches are 512 texts
 of a generated history through the static model, and through MiniLM if it has been pulled; nothing comes from the cache.
+At last it is seen whether the sizes of batches that are chosen are about as fast as the best (``throughput.py``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from benchmarks.children import in_child
 from benchmarks.history import commands
 from benchmarks.options import Options
 from benchmarks.table import Row, at_most, skipped
+from benchmarks.throughput import sizes, throughput_rows
 from benchmarks.timing import say
 
 __all__ = ["measure", "run"]
@@ -30,9 +32,8 @@ def run(options: Options) -> Iterator[Row]:
     folder = str(options.work / "schedule")
     times, turns = options.size(5000, 50), options.size(15, 2, options.rounds)
     say("schedule")
-    found = in_child(
-        "benchmarks.schedule:measure", options.work, times=times, turns=turns, models=str(_models()), folder=folder
-    )
+    given = {"models": str(_models(options)), "folder": folder}
+    found = in_child("benchmarks.schedule:measure", options.work, times=times, turns=turns, **given)
     for name, spent in found["checks"].items():
         median, p99 = (1000 * value for value in spent)
         row = Row("schedule", name, f"median {median:.3f} ms, p99 {p99:.3f} ms", data={"seconds": spent})
@@ -40,7 +41,7 @@ def run(options: Options) -> Iterator[Row]:
     parts = ("one admission", "measuring a batch", "predicting a batch")
     for name, seconds in found["batches"].items():
         if seconds is None:
-            yield skipped("schedule", f"{name} has not been pulled")
+            yield skipped("schedule", f"{name} has not been pulled: --models PATH names a folder in which it was")
             continue
         shares = [100 * found["checks"][part][0] / seconds for part in parts]
         row = Row(
@@ -50,6 +51,9 @@ def run(options: Options) -> Iterator[Row]:
             f"the batch: {1000 * seconds:.1f} ms",
         )
         yield at_most(row, 1.0, shares[1] + shares[2])
+    say("schedule: batches of all sizes")
+    swept = in_child("benchmarks.throughput:found_by_sweeping", options.work, **given, **sizes(options))
+    yield from throughput_rows(swept)
 
 
 def _settings(folder: Path) -> Any:
@@ -58,10 +62,10 @@ def _settings(folder: Path) -> Any:
     return Settings().with_values({"schedule.folder": folder})
 
 
-def _models() -> Path:
+def _models(options: Options) -> Path:
     from omnimemory.config import Settings
 
-    return Settings().models.path
+    return Settings().models.path if options.models is None else options.models.resolve()
 
 
 def measure(times: int, turns: int, models: str, folder: str) -> dict[str, Any]:

@@ -83,6 +83,7 @@ class Costs:
             growth_per_item=index_bytes(1, self._embedder.dim) if stored else 0,
             per_batch=shared,
             measured=rests_on,
+            server=getattr(self._embedder, "server", "") if stored else "",
         )
 
     def _loading(self) -> Shape | None:

@@ -92,6 +92,11 @@ def test_schedule_measures_an_admission_and_its_share_of_a_batch(tmp_path):
     assert titles["admission + measuring + predicting, by the time of a batch of 512 texts, static"]["ours"].endswith(
         "%"
     )
+    (commands,) = (row for name, row in titles.items() if name.startswith("commands a CPU second"))
+    speeds = {tuple(point): found for point, found in commands["data"]["points"]}
+    assert len(speeds) >= 4
+    assert (None, 512) in speeds
+    assert all(value > 0 for found in speeds.values() for value in found)
 
 
 def test_fusion_says_what_it_lacks(tmp_path):

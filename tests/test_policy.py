@@ -179,6 +179,7 @@ def test_a_decision_is_json_and_tells_its_inputs():
         "per_batch": 0,
         "measured": 0,
         "pools": ["ram"],
+        "server": "",
     }
     assert again["limits"] == {
         **dict.fromkeys(("max_bytes", "max_model_bytes", "max_loaded")),

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from omnimemory.embedders.base import (
     ModelFootprint,
     Role,
@@ -27,13 +25,12 @@ from omnimemory.embedders.base import (
     check_strings,
     check_texts,
     check_vectors,
-    normalise,
     space_fingerprint,
 )
 from omnimemory.embedders.lengths import MARGIN, LongTexts, estimate_tokens, windows
 from omnimemory.embedders.served_models import Face, KnownModel
 from omnimemory.embedders.served_requests import Asking, Dialect, StrangeAnswerError, Wanted
-from omnimemory.embedders.served_rows import Rows
+from omnimemory.embedders.served_rows import joined_pieces
 from omnimemory.errors import ConfigError, ModelChangedError
 from omnimemory.model_servers.exchange import Steps, Terms
 from omnimemory.model_servers.lines import AsyncLine, Line
@@ -108,6 +105,11 @@ class ServedEmbedder:
     def name(self) -> str:
         """Provider and model."""
         return self._name
+
+    @property
+    def server(self) -> str:
+        """The server's address."""
+        return self._dialect.origin
 
     @property
     def dim(self) -> int:
@@ -250,7 +252,7 @@ class ServedEmbedder:
             raise
         if stale or len(pieces) > 1:
             self._checked = time.monotonic()
-        return _whole(pieces, rows, len(texts))
+        return joined_pieces(pieces, rows, len(texts))
 
     def _finish(self, found: tuple[Vectors, dict[int, str]]) -> Vectors:
         vectors, bad = found
@@ -281,18 +283,6 @@ class ServedEmbedder:
         if not self._told:
             self._told = True
             _LOG.warning("Texts are sent to %s to be embedded: they leave this machine.", self._dialect.origin)
-
-
-def _whole(pieces: list[tuple[int, str]], rows: Rows, texts: int) -> tuple[Vectors, dict[int, str]]:
-    """Return the vector of each text, the mean of those of its pieces weighted by length, and which have none."""
-    sums = np.zeros((texts, rows.vectors.shape[1]))
-    bad: dict[int, str] = {}
-    for place, (index, piece) in enumerate(pieces):
-        sums[index] += max(1, estimate_tokens(piece)) * rows.vectors[place]
-        if place in rows.bad:
-            bad[index] = rows.bad[place]
-    sums[list(bad)] = 0.0
-    return normalise(sums), bad
 
 
 def _well_formed(text: str) -> str:

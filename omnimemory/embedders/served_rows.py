@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from omnimemory.embedders.base import Vectors, normalise
+from omnimemory.embedders.lengths import estimate_tokens
 from omnimemory.model_servers.patience import BadAnswerError
 
-__all__ = ["Rows", "read_rows", "unit"]
+__all__ = ["Rows", "joined_pieces", "read_rows", "unit"]
 
 _MOST = 1e30
 """Components beyond this have squares that float32 cannot hold: no model means them."""
@@ -58,6 +60,18 @@ def unit(vectors: Matrix) -> Matrix:
     norms = np.sqrt(np.add.reduce(vectors * vectors, axis=-1, keepdims=True))
     scaled: Matrix = vectors / np.where(norms == 0, 1.0, norms)
     return scaled
+
+
+def joined_pieces(pieces: list[tuple[int, str]], rows: Rows, texts: int) -> tuple[Vectors, dict[int, str]]:
+    """Return the vector of each text, the mean of those of its pieces weighted by length, and which have none."""
+    sums = np.zeros((texts, rows.vectors.shape[1]))
+    bad: dict[int, str] = {}
+    for place, (index, piece) in enumerate(pieces):
+        sums[index] += max(1, estimate_tokens(piece)) * rows.vectors[place]
+        if place in rows.bad:
+            bad[index] = rows.bad[place]
+    sums[list(bad)] = 0.0
+    return normalise(sums), bad
 
 
 def _row(vector: Any) -> Matrix:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from omnimemory.scheduler.decision import Decision, Turn
 from omnimemory.scheduler.footprint import Request
 from omnimemory.scheduler.gpu_pools import GpuPools, Promises
+from omnimemory.scheduler.grouping import Groups
 from omnimemory.scheduler.ledger import Shared
 from omnimemory.scheduler.limits import Place
 from omnimemory.scheduler.placing import decide_where
@@ -43,9 +44,13 @@ class Ticket:
 @dataclass(slots=True)
 class _Live:
     reserved: int
-    model: str
+    request: Request
     pool: str = "ram"
     epoch: int | None = None
+
+    @property
+    def model(self) -> str:
+        return self.request.model
 
 
 @dataclass(slots=True)
@@ -61,6 +66,7 @@ class Admissions:
     reclaiming: bool = False
     pressure: Callable[[], str] = lambda: "ok"
     pools: GpuPools | None = None
+    groups: Groups = field(default_factory=Groups)
     _live: dict[str, _Live] = field(default_factory=dict)
     _waiting: dict[int, Ticket] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -118,6 +124,7 @@ class Admissions:
         live = self._live.pop(name, None)
         if live is None:
             return
+        self.groups.ended(live.request, now)
         entry = self.residents.sync(live.model, now)
         self.residents.release(live.model, now)
         if live.epoch is not None and entry is not None:
@@ -171,13 +178,15 @@ class Admissions:
             blind=self.promises.problem if self.promises is not None else "",
             pressure=self.pressure() if request.items > 1 else "ok",
         )
+        waited = max(0.0, now - ticket.asked)
         turn = Turn(
             now,
-            max(0.0, now - ticket.asked),
+            waited,
             ticket.patience,
             self.rules.profile.starve_after,
             self._busy_with(request.model),
             ticket.may_evict,
+            serving=self.groups.busy_with(request, waited, ticket.patience, now),
         )
         if self.pools is None or request.pools == ("ram",):
             return decide(available, request, limits, self.residents.view(), turn)
@@ -224,7 +233,8 @@ class Admissions:
 
     def _grant(self, decision: Decision, now: float) -> None:
         request = decision.request
-        live = _Live(decision.need, request.model, decision.pool)
+        live = _Live(decision.need, request, decision.pool)
+        self.groups.began(request, now)
         entry = self.residents.get(request.model)
         if request.base and entry is not None:
             live.epoch = self.residents.begin_load(request.model, now)

@@ -24,6 +24,7 @@ class Turn:
     ``waited`` of ``patience`` are over; after ``starve_after`` it counts as starved, and models in use are drained for
     it. ``loading`` is the model that is being loaded now: one at a time. Without ``may_evict`` only models whose
     keep-alive has run out go. ``pool`` is where the model was the last time, if that is known.
+    ``serving`` is the model that the request's server works for, and whose batches go first.
     """
 
     now: float = 0.0
@@ -33,6 +34,7 @@ class Turn:
     loading: str = ""
     may_evict: bool = True
     pool: str = ""
+    serving: str = ""
 
     @property
     def starved(self) -> bool:

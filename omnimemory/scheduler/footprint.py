@@ -44,7 +44,8 @@ class Request:
     ``base`` is what the model itself still needs (0 once it is loaded), ``per_item`` what each text needs at
     most (activations and result), ``growth_per_item`` what the index will grow by per text, ``per_batch`` what is
     needed however few texts there are. ``measured`` is how many measurements the sizes rest on (0: an estimate).
-    ``pools`` are the kinds of memory that the model can be in, the last of several as a last resort.
+    ``pools`` are the kinds of memory that the model can be in, the last of several as a last resort. Batches for one
+    ``server`` go in groups of one model (``grouping.py``).
     """
 
     model: str
@@ -55,6 +56,7 @@ class Request:
     per_batch: int = 0
     measured: int = 0
     pools: tuple[str, ...] = ("ram",)
+    server: str = ""
 
     def __post_init__(self) -> None:
         if self.items < 1:

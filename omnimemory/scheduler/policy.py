@@ -147,6 +147,8 @@ def _not_yet(case: _Case) -> str:
     model, loading = case.request.model, case.turn.loading
     if any(one.name == model and one.draining for one in case.residents):
         return f"{model} is about to be unloaded for a request that waited longer"
+    if case.turn.serving:
+        return f"its server works for {case.turn.serving}, and batches of one model go together"
     if case.request.base and loading and loading != model:
         return f"{loading} is being loaded, and models are loaded one at a time"
     return ""
