@@ -101,7 +101,8 @@ class Memory(Recording, Foresight, Moving, Upkeep):
         more are forgotten (``prune``), unless the folder looks unmounted or unreadable (then only with
         ``prune_all``); a file below it that was ingested by a path of its own stays as long as it exists. A
         file that fails is in the report and never stops the run. ``dry_run`` reports what would change and
-        changes nothing. ``restore`` brings back what was forgotten of these files.
+        changes nothing. ``restore`` brings back what was forgotten of these files. ``progress`` may be called by
+        another thread: while an ONNX model works, the next files are read.
         """
         from omnimemory.ingest.runs import ingest_documents  # noqa: PLC0415 - a search needs none of it
 

@@ -160,7 +160,8 @@ class Moving:
         self, report: ReembedReport, progress: Callable[[Progress], None], service: EmbeddingService
     ) -> ReembedReport:
         """Embed what others stored at the last moment, and make the index."""
-        from omnimemory.ingest.pipeline import Tally, embed_pending  # noqa: PLC0415 - a search needs none of it
+        from omnimemory.ingest.pipeline import embed_pending  # noqa: PLC0415 - a search needs none of it
+        from omnimemory.ingest.tally import Tally  # noqa: PLC0415 - as above
         from omnimemory.storage.consistency import waiting_texts  # noqa: PLC0415 - as above
 
         tally = Tally()

@@ -71,6 +71,9 @@ class OnnxEmbedder:
     that the model does not have.
     """
 
+    works_aside = True
+    """It computes outside of Python's lock: an ingest reads and stores meanwhile."""
+
     def __init__(
         self,
         folder: str | Path,

@@ -20,7 +20,8 @@ from omnimemory.forgetting.purge import finish, note_purges
 from omnimemory.forgetting.removal import Tables, cache_keys, drop_generations
 from omnimemory.forgetting.report import ScrubReport
 from omnimemory.forgetting.secrets import Replaced, Secrets, find_secrets, replace_secrets
-from omnimemory.ingest.pipeline import Tally, embed_pending
+from omnimemory.ingest.pipeline import embed_pending
+from omnimemory.ingest.tally import Tally
 from omnimemory.records import Progress
 from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.backups import known_backups

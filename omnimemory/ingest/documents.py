@@ -19,8 +19,8 @@ from typing import Any
 from omnimemory.errors import SourceError
 from omnimemory.ingest.clean_document import clean_document
 from omnimemory.ingest.document_reader import DocumentReader, chunk_id
-from omnimemory.ingest.pipeline import Tally
 from omnimemory.ingest.roots import Root, removable, walk_root
+from omnimemory.ingest.tally import Tally
 from omnimemory.records import Document, Failure, Progress
 from omnimemory.sources.documents import Found, SkippedError, read
 from omnimemory.storage.documents import DocumentTable, NewChunk, StoredChunk
@@ -54,11 +54,11 @@ class FileChange:
 
     @property
     def texts(self) -> Sequence[str]:
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         return [piece.text for piece in self.new]
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         source = self.table.ensure_source(sql, self.uri, "file")
         now = source_state(sql, source)
         there = self.table.rows_of([piece.id for piece in self.new]) if now != self.before else {}
@@ -94,7 +94,7 @@ class FileRemoval:
     texts: Sequence[str] = ()
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:  # noqa: ARG002 - Change's signature
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         self.tally.deleted += self.table.delete_source(sql, self.source.id)
         return []
 
@@ -127,6 +127,8 @@ def document_changes(
         forgotten = prune_all and not root.exists and stored[root.uri]
         tally.failures += root.failures if not forgotten else ()
     for number, (uri, (file, root)) in enumerate(files.items()):
+        if tally.stopped:
+            return
         progress(Progress("documents", number, len(files), uri))
         reading = _FileReading(store.documents, file, root, known.get(uri), reader, tally, part)
         yield from reading.changes()

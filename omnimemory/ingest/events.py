@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from omnimemory.ingest.pipeline import Tally
+from omnimemory.ingest.tally import Tally
 from omnimemory.ingest.twins import without_twins
 from omnimemory.records import Event
 from omnimemory.sources.history import Entries, HistoryRead, align
@@ -91,7 +91,7 @@ class NewEvents:
     texts: Sequence[str] = ()
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:  # noqa: ARG002 - Change's signature
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         source = self.documents.ensure_source(sql, self.uri, "history")
         if source_state(sql, source) != self.before:
             return []  # another process read the same history meanwhile: the next run starts from its cursor

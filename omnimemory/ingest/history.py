@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from omnimemory.ingest.events import CleanEvents, NewEvents
-from omnimemory.ingest.pipeline import Tally
 from omnimemory.ingest.roots import path_uri
 from omnimemory.ingest.scrub import ScrubbedEvents, commands_with_secrets
+from omnimemory.ingest.tally import Tally
 from omnimemory.records import Failure, Progress
 from omnimemory.sources.history import (
     MAX_COMMAND_BYTES,
@@ -62,7 +62,7 @@ class NewCommands:
     tally: Tally
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         # Should this run die before the events are there, the next one knows.
         reopen_source(sql, self.documents.ensure_source(sql, self.uri, "history"))
         self.tally.added += len(self.texts)

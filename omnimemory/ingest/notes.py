@@ -33,11 +33,11 @@ class Notes:
 
     @property
     def texts(self) -> Sequence[str]:
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         return [note.text for note in self.notes]
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         source = self.documents.ensure_source(sql, SOURCE, "notes")
         rows = self.documents.rows_of([note.id for note in self.notes])
         _refuse_foreign(sql, source, rows)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
 
 from omnimemory.embedding_service import Embedded, EmbeddingService
 from omnimemory.errors import MemoryBudgetError
-from omnimemory.records import Failure, FoundHistory, IngestReport, Progress
+from omnimemory.ingest.overlap import ReadAhead, overlap
+from omnimemory.ingest.tally import Change, Tally, ignore_progress
+from omnimemory.records import Failure, Progress
 from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.items import ItemTable
 from omnimemory.storage.room import catalog_room, require_room
@@ -25,11 +24,8 @@ from omnimemory.storage.tombstones import forgets
 from omnimemory.storage.vectors import insert_vectors, is_current, moved_message
 
 __all__ = [
-    "Change",
     "ForgottenMeanwhileError",
-    "Tally",
     "embed_pending",
-    "ignore_progress",
     "masked",
     "rehearse",
     "run",
@@ -37,74 +33,6 @@ __all__ = [
 ]
 
 PENDING_BATCH = 1000
-
-
-class Change(Protocol):
-    """Something to be committed as a whole: texts to embed, and what to write beside them."""
-
-    @property
-    def table(self) -> ItemTable:
-        """The table the new items belong to."""
-
-    @property
-    def texts(self) -> Sequence[str]:
-        """The texts of the new items; empty when only book-keeping changed."""
-
-    def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:
-        """Write the new items (and whatever else changed) and return their rows, in order of ``texts``, or none."""
-
-
-@dataclass
-class Tally:
-    """Counts that grow while an ingest runs; :meth:`report` freezes them.
-
-    ``forgets`` is how often something had been forgotten when the run began: what it read may be forgotten now, so it
-    commits nothing after the next time. ``None`` is for what is stored on request.
-    """
-
-    added: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    deleted: int = 0
-    skipped: int = 0
-    sources: int = 0
-    events: int = 0
-    embedded: int = 0
-    cache_hits: int = 0
-    pending: int = 0
-    redactions: Counter[str] = field(default_factory=Counter)
-    degraded: str | None = None
-    model_is_down: bool = False
-    forgets: int | None = None
-    failures: list[Failure] = field(default_factory=list)
-    histories: list[FoundHistory] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
-
-    def report(self) -> IngestReport:
-        """Return what was done so far."""
-        return IngestReport(
-            added=self.added,
-            updated=self.updated,
-            unchanged=self.unchanged,
-            deleted=self.deleted,
-            failed=sum(1 for failure in self.failures if failure.error),
-            skipped=self.skipped + sum(1 for failure in self.failures if not failure.error),
-            sources=self.sources,
-            events=self.events,
-            embedded=self.embedded,
-            cache_hits=self.cache_hits,
-            pending=self.pending,
-            redacted=self.redactions.total(),
-            redactions=dict(self.redactions),
-            seconds=round(time.monotonic() - self.started, 3),
-            degraded=self.degraded,
-            failures=tuple(self.failures),
-            histories=tuple(self.histories),
-        )
-
-
-def ignore_progress(_: Progress) -> None:
-    """Show nothing: the progress callback of a caller who gave none."""
 
 
 def run(
@@ -120,12 +48,15 @@ def run(
 
     Without ``drain`` the index gets them later: with the next larger batch, ingest or close.
     """
-    for batch in _batches(changes, embeddings.batch_size):
-        try:
-            run_batch(store, embeddings, batch, tally)
-        except ForgottenMeanwhileError as error:
-            tally.failures.append(Failure(str(store.path), str(error)))
-            break
+    batches = _batches(changes, embeddings.batch_size)
+    try:
+        if getattr(embeddings.embedder, "works_aside", False):
+            _run_overlapped(store, embeddings, batches, tally)
+        else:
+            for batch in batches:
+                run_batch(store, embeddings, batch, tally)
+    except ForgottenMeanwhileError as error:
+        tally.failures.append(Failure(str(store.path), str(error)))
     if not drain:
         return
     reason = _drain(store, progress)
@@ -135,13 +66,45 @@ def run(
 
 def run_batch(store: Store, embeddings: EmbeddingService, batch: Sequence[Change], tally: Tally) -> None:
     """Embed the texts of some changes and commit all of them at once."""
-    texts = [text for change in batch for text in change.texts]
+    _store(store, embeddings, tally, batch, _embedded(store, embeddings, batch, tally))
+
+
+def _run_overlapped(store: Store, embeddings: EmbeddingService, batches: Iterator[list[Change]], tally: Tally) -> None:
+    """Embed and commit all batches, reading the next and storing the one before while the model works."""
+    asked: list[str] = []
+
+    def embed(batch: list[Change]) -> Embedded | None:
+        asked[:] = _texts(batch)
+        return _embedded(store, embeddings, batch, tally)
+
+    def stop() -> None:
+        tally.stopped = True
+
+    ahead = ReadAhead(batches, lambda batch: len(_texts(batch)) < embeddings.batch_size, stop)
+    try:
+        overlap(ahead, embed, partial(_store, store, embeddings, tally))
+    except ForgottenMeanwhileError:
+        _take_from_cache(embeddings, asked)  # of the batch that came after the one that found it out
+        raise
+
+
+def _texts(batch: Iterable[Change]) -> list[str]:
+    return [text for change in batch for text in change.texts]
+
+
+def _embedded(store: Store, embeddings: EmbeddingService, batch: Sequence[Change], tally: Tally) -> Embedded | None:
+    texts = _texts(batch)
     _require_room(store, embeddings, texts)
-    found = _embed(embeddings, texts, tally, masked(store, ((change.table, change.texts) for change in batch)))
+    return _embed(embeddings, texts, tally, masked(store, ((change.table, change.texts) for change in batch)))
+
+
+def _store(
+    store: Store, embeddings: EmbeddingService, tally: Tally, batch: Sequence[Change], found: Embedded | None
+) -> None:
     try:
         _commit(store, batch, found, tally)
     except ForgottenMeanwhileError:
-        _take_from_cache(embeddings, texts)  # some of them may be what was forgotten
+        _take_from_cache(embeddings, _texts(batch))  # some of them may be what was forgotten
         raise
     store.committed()
 

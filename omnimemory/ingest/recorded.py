@@ -14,7 +14,8 @@ from pathlib import Path
 from omnimemory.embedding_service import EmbeddingService
 from omnimemory.ingest.events import stamped_key
 from omnimemory.ingest.history import NewCommands, tells_what_to_forget
-from omnimemory.ingest.pipeline import Tally, run
+from omnimemory.ingest.pipeline import run
+from omnimemory.ingest.tally import Tally
 from omnimemory.ingest.twins import without_twins
 from omnimemory.records import Event, Failure
 from omnimemory.sources.history.spool import read_spool, retire
@@ -42,7 +43,7 @@ class RecordedEvents:
     texts: Sequence[str] = ()
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:  # noqa: ARG002 - Change's signature
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         source = self.documents.ensure_source(sql, RECORDED, "history")
         query = "SELECT coalesce(max(position), -1) FROM events WHERE source_id = ?"
         position = 1 + int(sql.execute(query, (source,)).fetchone()[0])

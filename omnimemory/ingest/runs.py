@@ -15,8 +15,9 @@ from omnimemory.errors import ConfigError, SourceError
 from omnimemory.ingest.documents import DocumentReader, document_changes
 from omnimemory.ingest.history import history_changes
 from omnimemory.ingest.notes import note_changes
-from omnimemory.ingest.pipeline import Tally, embed_pending, ignore_progress, rehearse, run
+from omnimemory.ingest.pipeline import embed_pending, rehearse, run
 from omnimemory.ingest.roots import path_uri, root_paths
+from omnimemory.ingest.tally import Tally, ignore_progress
 from omnimemory.procedure.stored_steps import store_steps
 from omnimemory.records import Failure, FoundHistory, IngestReport, Progress
 from omnimemory.sources.documents import Limits

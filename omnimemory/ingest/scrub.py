@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnimemory.ingest.events import stamped_key
-from omnimemory.ingest.pipeline import Tally
+from omnimemory.ingest.tally import Tally
 from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.catalog import Catalog
 from omnimemory.storage.commands import CommandTable
@@ -52,7 +52,7 @@ class ScrubbedEvents:
     texts: Sequence[str] = ()
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:  # noqa: ARG002 - Change's signature
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         source = self.documents.ensure_source(sql, self.uri, "history")
         if source_state(sql, source) != self.before:
             return []

@@ -3,7 +3,8 @@
 An arena keeps what a batch took for the next one, so a smaller batch needs nothing new and says nothing about what it
 would need in a fresh process. What an engine keeps is followed from batch to batch, and a window is learned from when
 it raised what is held by a tenth, or when its batch is about as large as the largest so far, for which the arena is
-there: then peak plus kept is the whole need, and never less than it.
+there: then peak plus kept is the whole need, and never less than it. What an ingest reads and stores beside a batch
+counts as part of its need: it is needed at the same time.
 
 Looking takes two reads (15 us) and, for the peak, a thread: 0.2 ms, and a tenth of the time of a model that is mostly
 Python. So the thread runs for the first eight windows of a size and then for every sixty-fourth, and not at all for

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from omnimemory.ingest.pipeline import Tally
+from omnimemory.ingest.tally import Tally
 from omnimemory.records import Failure
 from omnimemory.sources.history import CURSOR_FIELDS
 from omnimemory.storage.commands import CommandTable
@@ -71,11 +71,11 @@ class ArrivedChunks:
 
     @property
     def texts(self) -> Sequence[str]:
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         return [chunk.text for chunk in self.chunks]
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         source = self.arrival.fillable(sql)
         if source is None:
             self.arrival.keep_own()
@@ -94,11 +94,11 @@ class ArrivedNotes:
 
     @property
     def texts(self) -> Sequence[str]:
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         return [chunk.text for chunk in self.chunks]
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         source = self.table.ensure_source(sql, self.arrival.source.uri, self.arrival.source.kind)
         self.arrival.tally.added += len(self.chunks)
         return self.table.add(sql, source, self.chunks, pending=pending)
@@ -114,7 +114,7 @@ class ArrivedEvents:
     texts: Sequence[str] = ()
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:  # noqa: ARG002 - Change's signature
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         source, events = self.arrival.fillable(sql), self.events
         if source is None:
             source = self.arrival.documents.ensure_source(sql, self.arrival.source.uri, self.arrival.source.kind)
@@ -161,7 +161,7 @@ class ArrivedCommands:
     texts: Sequence[str]
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         rows = self.table.add(sql, self.texts, pending=pending)
         if not pending:
             self.table.settle(sql, rows)
@@ -179,7 +179,7 @@ class FinishedSource:
     texts: Sequence[str] = field(default=())
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:  # noqa: ARG002 - Change's signature
-        """See :class:`~omnimemory.ingest.pipeline.Change`."""
+        """See :class:`~omnimemory.ingest.tally.Change`."""
         arrival = self.arrival
         if arrival.left_out:
             arrival.tell(arrival.left_out, _NO_TIME)

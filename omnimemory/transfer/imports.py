@@ -16,15 +16,8 @@ from typing import IO
 from omnimemory.embedders.base import Vectors
 from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import SourceError
-from omnimemory.ingest.pipeline import (
-    Change,
-    ForgottenMeanwhileError,
-    Tally,
-    embed_pending,
-    ignore_progress,
-    run,
-    run_batch,
-)
+from omnimemory.ingest.pipeline import ForgottenMeanwhileError, embed_pending, run, run_batch
+from omnimemory.ingest.tally import Change, Tally, ignore_progress
 from omnimemory.records import Failure, Progress
 from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.store import Store

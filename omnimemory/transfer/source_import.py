@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from omnimemory.embedders.base import Vectors
-from omnimemory.ingest.pipeline import Change, Tally
+from omnimemory.ingest.tally import Change, Tally
 from omnimemory.records import Failure
 from omnimemory.sources.redaction import Redactor
 from omnimemory.storage.documents import NewChunk

@@ -1,0 +1,266 @@
+"""An ingest whose model works aside: what is read ahead and stored beside it comes to the same, however it ends."""
+
+import os
+import signal
+import threading
+
+import pytest
+from fault_cases import dump
+from hypothesis import given
+from hypothesis import strategies as st
+from store_cases import start
+
+from omnimemory.embedders.onnx import OnnxEmbedder
+from omnimemory.embedders.static import StaticEmbedder
+from omnimemory.errors import EmbedderError, StoreError
+from omnimemory.ingest.overlap import ReadAhead, overlap
+from omnimemory.memory import Memory
+
+SMALL = {"embedding.batch_size": 8}
+
+
+class Aside(StaticEmbedder):
+    """The static model, said to work outside of Python's lock; ``first`` runs before each batch of documents."""
+
+    works_aside = True
+
+    def __init__(self, first=lambda _: None):
+        super().__init__()
+        self._first = first
+        self.batches = 0
+
+    def embed(self, texts, role):
+        if role == "document":
+            self.batches += 1
+            self._first(self.batches)
+        return super().embed(texts, role)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for number in range(60):
+        (notes / f"n{number:02}.md").write_text(f"# Note {number}\n\nIt is about subject {number * 7 % 13}.\n")
+        os.utime(notes / f"n{number:02}.md", (1_600_000_000, 1_600_000_000))  # of a fresh file no time is remembered
+    return notes
+
+
+def beside():
+    return sorted(t.name for t in threading.enumerate() if t.name.startswith(("omnimemory-read", "omnimemory-store")))
+
+
+def run(numbers, size, embed=lambda batch: batch, store=lambda batch, made: None, stop=lambda: None):
+    """Overlap batches of so many numbers of an iterator."""
+
+    def batches():
+        batch = []
+        for number in numbers:
+            batch.append(number)
+            if len(batch) == size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    overlap(ReadAhead(batches(), lambda batch: len(batch) < size, stop), embed, store)
+
+
+@given(st.integers(0, 40), st.integers(1, 7))
+def test_everything_is_stored_once_and_in_order_and_at_most_three_batches_are_in_work(count, size):
+    read, stored = [], []
+
+    def numbers():
+        for number in range(count):
+            assert number - len(stored) <= 4 * size
+            read.append(number)
+            yield number
+
+    run(numbers(), size, lambda batch: (batch, len(stored)), lambda batch, made: stored.extend(made[0]))
+    assert stored == read == list(range(count))
+    assert beside() == []
+
+
+def test_only_the_caller_embeds_and_the_last_batch_is_stored_by_it_as_well():
+    threads = {"read": [], "embed": [], "store": []}
+
+    def numbers():
+        for number in range(10):
+            threads["read"].append(threading.current_thread())
+            yield number
+
+    run(
+        numbers(),
+        4,
+        lambda _: threads["embed"].append(threading.current_thread()),
+        lambda *_: threads["store"].append(threading.current_thread()),
+    )
+    caller = threading.current_thread()
+    assert threads["embed"] == [caller] * 3
+    assert [thread is caller for thread in threads["store"]] == [False, False, True]
+    assert [thread is caller for thread in threads["read"]] == [True] * 4 + [False] * 6
+
+
+@pytest.mark.parametrize("where", ["read", "embed", "store"])
+@pytest.mark.parametrize("number", [0, 5, 9, 17])
+def test_an_error_anywhere_is_raised_and_nothing_goes_on_behind_it(where, number):
+    stored, stopped = [], []
+
+    def fails(place, numbers):
+        if place == where and number in numbers:
+            raise ZeroDivisionError
+
+    def numbers():
+        for each in range(18):
+            fails("read", [each])
+            yield each
+
+    def store(batch, _):
+        fails("store", batch)
+        stored.extend(batch)
+
+    with pytest.raises(ZeroDivisionError):
+        run(numbers(), 4, lambda batch: fails("embed", batch), store, lambda: stopped.append(None))
+    assert stored == list(range(number // 4 * 4 if where != "read" else len(stored)))
+    assert len(stored) <= number
+    assert beside() == []
+
+
+def test_a_small_ingest_starts_no_thread(settings, folder):
+    names = []
+    with Memory(settings=settings, embedder=Aside(lambda _: names.extend(beside()))) as memory:
+        assert memory.ingest(folder).added == 60
+    assert names == []
+
+
+def test_a_store_filled_beside_the_model_equals_one_filled_in_turn(settings, folder, tmp_path):
+    seen, history = [], tmp_path / "history"
+    history.write_text("".join(f"echo {n % 41} > out{n % 7}\n" for n in range(200)))
+    places = {}
+    for name, embedder in (("turn", StaticEmbedder()), ("aside", Aside(lambda _: seen.extend(beside())))):
+        place = tmp_path / name
+        values = {"store.path": place / "store", "cache.path": place / "cache", **SMALL}
+        with Memory(settings=settings.with_values(values), embedder=embedder) as memory:
+            told = [memory.ingest(folder), memory.ingest_history(history, shell="bash"), memory.ingest(folder)]
+        counts = [(r.added, r.unchanged, r.embedded, r.cache_hits, r.events, r.pending, r.failures) for r in told]
+        places[name] = (counts, dump(place))
+    assert places["turn"] == places["aside"]
+    assert set(seen) == {"omnimemory-read", "omnimemory-store_0"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError], ids=["interrupt", "error"])
+@pytest.mark.parametrize("where", ["progress", "embed"])
+def test_whoever_breaks_it_off_has_what_was_committed_and_the_next_run_completes_it(settings, folder, error, where):
+    def broken(number, when):
+        if number == when:
+            raise error
+
+    embedder = Aside(lambda number: broken(number, 5) if where == "embed" else None)
+    with Memory(settings=settings.with_values(SMALL), embedder=embedder) as memory:
+        with pytest.raises(error):
+            memory.ingest(folder, progress=lambda p: broken(p.done, 40) if where == "progress" else None)
+        assert beside() == []
+        kept = memory.store.documents.count()
+        assert kept % 8 == 0
+        assert 16 <= kept <= 40
+        rest = memory.ingest(folder)
+        assert (rest.added, rest.unchanged) == (60 - kept, kept)
+
+
+def test_a_model_that_fails_leaves_the_rest_pending_and_is_not_asked_for_every_batch(settings, folder):
+    def failing(number):
+        if number == 3:
+            raise EmbedderError("the model is gone")
+
+    embedder = Aside(failing)
+    with Memory(settings=settings.with_values(SMALL), embedder=embedder) as memory:
+        report = memory.ingest(folder)
+        assert (report.added, report.embedded, report.pending, embedder.batches) == (60, 16, 44, 3)
+        assert report.degraded == "the model is gone"
+        assert memory.ingest(folder).embedded == 44
+
+
+def test_what_is_forgotten_meanwhile_is_neither_stored_nor_left_in_the_cache(settings, folder):
+    def forget(number):
+        if number == 5:
+            other.forget(pattern="re:Note 3$")
+
+    with Memory(settings=settings.with_values(SMALL)) as other:
+        embedder = Aside(forget)
+        with Memory(settings=settings.with_values(SMALL), embedder=embedder) as memory:
+            report = memory.ingest(folder)
+            assert report.failed == 1
+            assert "something was forgotten while this ran" in report.failures[0].reason
+            assert 24 <= report.added <= 32
+            assert memory.cache.stats()["items"] == memory.store.documents.count()
+            assert not [text for (text,) in memory.store.catalog.rows("SELECT text FROM chunks") if "Note 3\n" in text]
+
+
+def test_a_disk_that_is_full_while_a_batch_is_stored_is_an_error_and_what_was_committed_stays(
+    settings, folder, monkeypatch
+):
+    with Memory(settings=settings.with_values(SMALL), embedder=Aside()) as memory:
+        real, calls = memory.store.documents.add, []
+
+        def full(*given, **options):
+            calls.append(threading.current_thread().name)
+            if len(calls) == 20:
+                raise OSError(28, "No space left on device")
+            return real(*given, **options)
+
+        monkeypatch.setattr(memory.store.documents, "add", full)
+        with pytest.raises(StoreError, match="is full"):
+            memory.ingest(folder)
+        assert calls[-1] == "omnimemory-store_0"
+        monkeypatch.undo()
+        assert memory.store.documents.count() == 16
+        assert memory.ingest(folder).added == 44
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+from omnimemory.config import Settings
+from omnimemory.memory import Memory
+from test_overlap import Aside
+
+place, notes = map(Path, sys.argv[1:3])
+values = {"store.path": place / "store", "cache.path": place / "cache", "embedding.batch_size": 8}
+
+def first(number):
+    if number == int(sys.argv[3]):
+        print("in it", flush=True)
+        sys.stdin.readline()
+
+with Memory(settings=Settings().with_values({**values, "index.enabled": False}), embedder=Aside(first)) as memory:
+    memory.ingest(notes)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "ctrl-c"])
+@pytest.mark.parametrize("batch", [1, 3, 7])
+def test_a_process_that_is_stopped_midway_leaves_whole_batches_and_the_next_one_completes_them(
+    settings, folder, tmp_path, number, batch
+):
+    def opened(place):
+        values = {"store.path": place / "store", "cache.path": place / "cache", **SMALL}
+        return Memory(settings=settings.with_values(values))
+
+    with opened(tmp_path / "wanted") as memory:
+        memory.ingest(folder)
+    child = start(STOPPED, tmp_path / "stopped", folder, batch)
+    assert child.stdout.readline() == "in it\n"
+    child.send_signal(number)
+    child.communicate(timeout=60)
+    assert child.returncode == -number
+    with opened(tmp_path / "stopped") as memory:
+        # The batch before the one that was being embedded may have been stored or not, unless the end was orderly.
+        possible = {(batch - 1) * 8, max(0, batch - 2) * 8} if number == signal.SIGKILL else {(batch - 1) * 8}
+        assert memory.store.documents.count() in possible
+        memory.ingest(folder)
+    assert dump(tmp_path / "stopped") == dump(tmp_path / "wanted")
+
+
+def test_an_onnx_model_works_aside_and_the_static_one_does_not():
+    assert OnnxEmbedder.works_aside
+    assert not hasattr(StaticEmbedder, "works_aside")
