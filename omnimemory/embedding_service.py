@@ -228,9 +228,11 @@ class EmbeddingService:
 
     def close(self) -> None:
         """Free the model and close the cache. Others who share the scheduler go on with it."""
-        self.embedder.close()
-        self.scheduler.leave(self)
-        if self.observer is not None:
-            self.observer.learned.save()
-        if self.cache is not None:
-            self.cache.close()
+        try:
+            self.embedder.close()
+        finally:
+            self.scheduler.leave(self)
+            if self.observer is not None:
+                self.observer.learned.save()
+            if self.cache is not None:
+                self.cache.close()

@@ -26,10 +26,29 @@ if TYPE_CHECKING:
     from omnimemory.forgetting.report import ForgetReport, ScrubReport
     from omnimemory.scheduler.machine import Machine
 
-__all__ = ["Upkeep"]
+__all__ = ["Upkeep", "state_of"]
 
 
 _RECENT = 512 << 10  # bytes of decisions that the status counts: about a thousand
+
+
+def state_of(
+    settings: Settings, service: EmbeddingService, store: dict[str, Any], machine: Machine | None = None
+) -> dict[str, Any]:
+    """Return the state of a memory and its parts as JSON-ready data; ``store`` is what is known of its store."""
+    from omnimemory.scheduler.journal import read_journal  # noqa: PLC0415 - a search needs none of it
+    from omnimemory.scheduler.machine import Machine  # noqa: PLC0415 - as above
+    from omnimemory.scheduler.metrics import metrics  # noqa: PLC0415 - as above
+
+    return {
+        "store": store,
+        "cache": service.cache.stats() if service.cache else {"enabled": False},
+        "scheduler": service.scheduler.status(),
+        "machine": (machine or Machine()).status(),
+        "learned": service.learned_status(),
+        "decisions": metrics(read_journal(settings.schedule.folder, tail=_RECENT)),
+        "answers": Answers(settings).status(),
+    }
 
 
 class Upkeep:
@@ -53,20 +72,10 @@ class Upkeep:
 
     def status(self) -> dict[str, Any]:
         """Return what the memory holds and what state its parts are in, as JSON-ready data."""
-        from omnimemory.scheduler.journal import read_journal  # noqa: PLC0415 - a search needs none of it
-        from omnimemory.scheduler.machine import Machine  # noqa: PLC0415 - as above
-        from omnimemory.scheduler.metrics import metrics  # noqa: PLC0415 - as above
+        from omnimemory.scheduler.machine import Machine  # noqa: PLC0415 - a search needs none of it
 
         self._machine = self._machine or Machine()
-        return {
-            "store": self.store.status(),
-            "cache": self.embeddings.cache.stats() if self.embeddings.cache else {"enabled": False},
-            "scheduler": self.embeddings.scheduler.status(),
-            "machine": self._machine.status(),
-            "learned": self.embeddings.learned_status(),
-            "decisions": metrics(read_journal(self.settings.schedule.folder, tail=_RECENT)),
-            "answers": self.answers.status(),
-        }
+        return state_of(self.settings, self.embeddings, self.store.status(), self._machine)
 
     # -- health
 

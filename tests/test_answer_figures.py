@@ -65,6 +65,14 @@ def test_answers_are_counted_with_their_times_for_every_process(settings):
     assert told(settings)["answers"]["count"] == 20
 
 
+def test_a_memory_that_is_not_there_yet_has_the_same_figures_and_is_not_made(settings):
+    found = told(settings)
+    assert not settings.store.path.exists()
+    with Memory(settings=settings) as memory:
+        assert memory.status().keys() == found.keys()
+    assert (found["answers"]["count"], found["decisions"]["requests"]) == (0, 0)
+
+
 def test_an_answer_by_keywords_alone_is_counted_as_degraded(settings):
     with Memory(settings=settings) as memory:
         memory.add(["one note"])

@@ -77,8 +77,17 @@ def test_two_memories_with_the_same_model_each_have_their_own(settings, beside):
     one = Memory(settings=settings)
     with beside(one.scheduler, 256) as other:
         before = other.embeddings.embed_text("a text")
+        (single,) = one.models.loaded()
+        assert not one.embeddings.embedder.loaded
+        assert single.bytes > 1 << 20
         one.embeddings.embed_text("a text", use_cache=False)
+        base = one.scheduler.log()[-1].request.base
+        assert base == single.bytes, "its copy had to be loaded as well"
+        assert [both.bytes for both in one.models.loaded()] == [2 * single.bytes]
+        one.embeddings.embed_text("another text", use_cache=False)
+        assert one.scheduler.log()[-1].request.base == 0
         one.close()
+        assert [left.bytes for left in other.models.loaded()] == [single.bytes]
         assert names(other) == {"static:wordllama-256"}
         assert (other.embeddings.embed_text("a text", use_cache=False) == before).all()
         assert other.models.unload().freed_bytes > 0

@@ -67,7 +67,8 @@ def _watch(settings: Settings, every: float, *, as_json: bool) -> None:
 
 def _absent(settings: Settings) -> dict[str, Any]:
     """Return the status of a memory that does not exist yet: that of an empty one, without a model."""
-    from omnimemory.wiring import embedding_service  # noqa: PLC0415 - keeps `--help` light
+    from omnimemory.upkeep import state_of  # noqa: PLC0415 - keeps `--help` light
+    from omnimemory.wiring import embedding_service  # noqa: PLC0415 - as above
 
     service = embedding_service(settings, None)
     counts = {"sources": 0, "pending": 0}
@@ -82,8 +83,7 @@ def _absent(settings: Settings) -> dict[str, Any]:
         "bytes": 0,
     }
     with closing(service):
-        cached = service.cache.stats() if service.cache else {"enabled": False}
-        return {"store": store, "cache": cached, "scheduler": service.scheduler.status()}
+        return state_of(settings, service, store)
 
 
 @click.group(

@@ -202,7 +202,8 @@ class Admissions:
             return request
         entry.footprint = request.base or entry.footprint
         # Somebody else may have loaded it meanwhile, or is loading it: then that is joined. Or it has been unloaded.
-        joins = entry.here or entry.state is State.LOADING
+        another = entry.here and entry.copies is not None and request.base > 0
+        joins = (entry.here and not another) or entry.state is State.LOADING
         base = 0 if joins else entry.footprint
         return request if base == request.base else replace(request, base=base)
 

@@ -25,7 +25,8 @@ class Loadable(NamedTuple):
 
     ``unload`` returns the bytes that came back and is sure that the model is gone, or raises. ``is_loaded`` is asked
     often and must be quick. ``footprint`` is an estimate of what it holds. Models of a server are ``served``;
-    ``foreign`` ones were loaded by others. ``pools`` are the kinds of memory it can be in.
+    ``foreign`` ones were loaded by others. ``pools`` are the kinds of memory it can be in. ``copies``
+    tells how many are loaded, where there may be several.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Loadable(NamedTuple):
     served: bool = False
     foreign: bool = False
     pools: tuple[str, ...] = ("ram",)
+    copies: Callable[[], int] | None = None
 
 
 def trim() -> int:

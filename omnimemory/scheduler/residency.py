@@ -227,10 +227,13 @@ class Residency:
             rank = rules.ranks(model.name)
             entry = residents.know(Entry(model.name, keep_alive=kept, pinned=pinned, priority=rank))
         # One that is known already may be in use: what is counted of it stays.
-        entry.is_loaded, entry.foreign = model.is_loaded, model.foreign
+        several = entry.copies is not None
+        entry.is_loaded, entry.foreign, entry.copies = model.is_loaded, model.foreign, model.copies
         entry.footprint = model.footprint or entry.footprint
         was_here = entry.here
         residents.sync(model.name, now)
+        if several and model.copies is None and entry.here:
+            entry.bytes = entry.footprint  # one of two has left
         if model.served and entry.here:
             entry.bytes, entry.pool = entry.footprint, "ram"  # by now its server has said what it really takes of that
             entry.since = entry.since if was_here else now - _LOOK_SECONDS  # it was there before it was seen

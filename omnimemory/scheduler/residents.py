@@ -40,7 +40,8 @@ class Entry:
     """One model; times in seconds of the scheduler's clock, sizes in bytes. ``keep_alive`` ``None`` is for ever.
 
     ``bytes`` is what it holds now, ``footprint`` what it is known to need when it is loaded, both of ``pool``.
-    ``is_loaded`` says whether it is in memory where that can happen without the scheduler.
+    ``is_loaded`` says whether it is in memory where that can happen without the scheduler, ``copies`` how often, where
+    several may be.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Entry:
     retry_at: float = 0.0
     gone_at: float = float("-inf")
     pool: str = "ram"
+    copies: Callable[[], int] | None = None
 
     @property
     def here(self) -> bool:
@@ -138,6 +140,8 @@ class Residents:
         elif not there and entry.here:
             self._become(entry, State.ABSENT)
             entry.bytes = 0
+        if entry.copies is not None and entry.here:
+            entry.bytes = entry.footprint * entry.copies()
         return entry
 
     def begin_load(self, name: str, now: float, *, by_itself: bool = False) -> int | None:

@@ -186,7 +186,8 @@ class Scheduler:
     def _look_around(self, decision: Decision) -> None:
         """Where a request does not fit, get to know which models of servers on this machine could go."""
         assert self.neighbours is not None
-        for model in self.neighbours() if decision.action in ("wait", "refuse") else ():
+        short = decision.action in ("wait", "refuse") and not decision.turn.serving
+        for model in self.neighbours() if short else ():
             self.residency.know(model)
 
     def _step(self, ticket: Ticket, trace: Trace, *, only_now: bool = False) -> Decision:

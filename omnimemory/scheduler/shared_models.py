@@ -1,7 +1,8 @@
 """The models that the users of one scheduler bring, each for as long as its user stays.
 
 Two users may bring models of one name, such as two memories with the same model: each has a copy of its own. They are
-one model for the scheduler: loaded when all copies are, unloaded together, and gone when the last user has left.
+one model for the scheduler: there when any copy is, as large as those that are, unloaded together, and gone when the
+last user has left. Who has to load its own copy beside others is charged for it.
 """
 
 from __future__ import annotations
@@ -69,8 +70,12 @@ def _together(copies: list[Loadable]) -> Loadable:
         for copy in copies:
             copy.load()
 
+    def loaded() -> list[Loadable]:
+        return [copy for copy in copies if copy.is_loaded()]
+
     return copies[-1]._replace(
-        is_loaded=lambda: all(copy.is_loaded() for copy in copies),
+        is_loaded=lambda: any(copy.is_loaded() for copy in copies),
         load=load,
-        unload=lambda: sum(copy.unload() for copy in copies),
+        unload=lambda: sum(copy.unload() for copy in loaded()),
+        copies=lambda: len(loaded()),
     )
