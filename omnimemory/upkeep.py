@@ -36,17 +36,18 @@ def state_of(
     settings: Settings, service: EmbeddingService, store: dict[str, Any], machine: Machine | None = None
 ) -> dict[str, Any]:
     """Return the state of a memory and its parts as JSON-ready data; ``store`` is what is known of its store."""
-    from omnimemory.scheduler.journal import read_journal  # noqa: PLC0415 - a search needs none of it
+    from omnimemory.scheduler.journal import read_counts, read_journal  # noqa: PLC0415 - a search needs none of it
     from omnimemory.scheduler.machine import Machine  # noqa: PLC0415 - as above
     from omnimemory.scheduler.metrics import metrics  # noqa: PLC0415 - as above
 
+    folder = settings.schedule.folder
     return {
         "store": store,
         "cache": service.cache.stats() if service.cache else {"enabled": False},
         "scheduler": service.scheduler.status(),
         "machine": (machine or Machine()).status(),
         "learned": service.learned_status(),
-        "decisions": metrics(read_journal(settings.schedule.folder, tail=_RECENT)),
+        "decisions": metrics(read_journal(folder, tail=_RECENT), read_counts(folder, tail=_RECENT)),
         "answers": Answers(settings).status(),
     }
 

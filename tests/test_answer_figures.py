@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from machine_agent import HashEmbedder
+from store_cases import run, start
 
 from omnimemory.answers import Answers
 from omnimemory.embedders.lengths import LongTexts
@@ -166,3 +167,47 @@ def test_where_nothing_may_be_kept_or_written_questions_are_answered_all_the_sam
     with Memory(settings=lost) as memory:
         assert len(memory.search("note")) == 1
         assert memory.status()["answers"]["count"] == 0
+
+
+WORKER = """
+import sys
+from omnimemory.config import load_settings
+from omnimemory.memory import Memory
+from store_cases import wait_until
+
+settings = load_settings().with_values({"schedule.keep_alive": ["0.05"], "index.enabled": False})
+with Memory(sys.argv[1], settings=settings) as memory:
+    unloads = memory.scheduler.residency.unloads
+    for number in range(2):
+        memory.embeddings.embed_text("a text", use_cache=False)
+        assert wait_until(lambda: unloads["idle"] > number, 60)
+    memory.models.pin()
+    memory.models.load()
+    memory.models.unload()
+"""
+
+DYING = """
+import sys
+from omnimemory.config import load_settings
+from omnimemory.memory import Memory
+from omnimemory.scheduler.footprint import Request
+
+with Memory(sys.argv[1], settings=load_settings()) as memory:
+    with memory.scheduler.lease(Request("m", 1, 0, 100)):
+        print("held", flush=True)
+        sys.stdin.readline()
+"""
+
+
+def test_models_that_went_and_leases_of_the_dead_are_counted_for_every_process(settings):
+    places = {"OMNIMEMORY_CACHE_PATH": str(settings.cache.path), "OMNIMEMORY_INDEX_ENABLED": "false"}
+    run(WORKER, settings.store.path, **places)
+    holder = start(DYING, settings.store.path, **places)
+    assert holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.communicate()
+    with Memory(settings=settings) as memory:
+        memory.embeddings.embed_text("a text", use_cache=False)
+    found = told(settings)["decisions"]
+    assert found["unloaded"] == {"idle": 2, "asked": 1}
+    assert (found["dead_purged"], found["thrashed"], found["ahead"]) == (1, 2, {})

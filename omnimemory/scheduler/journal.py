@@ -7,13 +7,23 @@ What is kept is bounded (``line_file.py``). A file that cannot be written is sai
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from omnimemory.scheduler.decision import Decision
 from omnimemory.scheduler.line_file import LineFile
-from omnimemory.scheduler.traces import End, Trace, line_of_decision, line_of_end, traces_of
+from omnimemory.scheduler.traces import (
+    End,
+    Trace,
+    counts_of,
+    line_of_counts,
+    line_of_decision,
+    line_of_end,
+    traces_of,
+)
 
-__all__ = ["Journal", "read_journal"]
+__all__ = ["Journal", "read_counts", "read_journal"]
 
 _NAME = "decisions"
 
@@ -37,6 +47,10 @@ class Journal:
         """Write how a request ended."""
         self._file.write(line_of_end(name, end))
 
+    def counted(self, counts: Mapping[str, int]) -> None:
+        """Write what happened beside requests since the last time."""
+        self._file.write(line_of_counts(counts))
+
     def traces(self) -> list[Trace]:
         """Return the requests in the file, oldest first."""
         return traces_of(self._file.lines())
@@ -44,6 +58,11 @@ class Journal:
     def close(self) -> None:
         """Close the file; it is opened again when it is needed."""
         self._file.close()
+
+
+def read_counts(folder: Path, *, tail: int = 64 << 20) -> Counter[str]:
+    """Return how often what happened beside requests in all processes: models that went, leases of the dead."""
+    return counts_of(LineFile(folder, _NAME, limit=0).lines(tail))
 
 
 def read_journal(folder: Path, *, tail: int = 64 << 20) -> list[Trace]:

@@ -33,13 +33,15 @@ _RECENT = 256 << 10  # bytes of decisions from which it is learned which model f
 class Residency:
     """The models of one scheduler. Safe for several threads; made anew in a forked child by :meth:`begin`.
 
-    In ``folder`` (``None``: nowhere) it is said which models this process holds, for whoever looks.
+    In ``folder`` (``None``: nowhere) it is said which models this process holds, for whoever looks. ``tell`` is called
+    when the counts may have changed.
     """
 
     def __init__(self) -> None:
         self.folder: Path | None = None
         self.warms_up = False
         self.warm: Callable[[str], bool] = lambda _: False
+        self.tell: Callable[[], object] = lambda: None
         self._models = SharedModels()
 
     def begin(self, changed: threading.Condition, admissions: Admissions) -> None:
@@ -263,6 +265,7 @@ def _watch(owner: weakref.ref[Residency], wake: threading.Event) -> None:
         try:
             residency.unload_idle()
             residency.warm_up()
+            residency.tell()
         except Exception:  # noqa: BLE001 - a thread that ended would unload nothing any more
             residency.unloads["failed"] += 1
         del residency

@@ -21,6 +21,7 @@ from omnimemory.scheduler.admissions import Admissions, Ticket
 from omnimemory.scheduler.decision import BatchRefusedError, Decision
 from omnimemory.scheduler.footprint import Request
 from omnimemory.scheduler.gpu_pools import GpuPools
+from omnimemory.scheduler.happenings import TellHappenings, happenings
 from omnimemory.scheduler.journal import Journal
 from omnimemory.scheduler.lease import Lease
 from omnimemory.scheduler.ledger import Ledger
@@ -96,6 +97,7 @@ class Scheduler:
             self._admissions.pools = GpuPools(self._rules, self._pools, self._ledger)
         self.residency.begin(self._changed, self._admissions)
         self.residency.warm = LoadAhead(self)
+        self.residency.tell = TellHappenings(self)
         if self._ledger is not None:
             self._ledger.begin_again()
 
@@ -156,6 +158,7 @@ class Scheduler:
             with self._changed:
                 self._admissions.release(decision.id, now, ended_well=outcome == "done")
                 self._log.ended(trace, end)
+                self._log.counted(happenings(self._admissions, self.residency))
                 self._changed.notify_all()
             self.residency.watch()
 
@@ -216,9 +219,15 @@ class Scheduler:
         """End what runs in the background and close the files; a later batch opens them again."""
         self.residency.close()
         with self._changed:
+            self._log.counted(happenings(self._admissions, self.residency))
             self._log.close()
             if self._ledger is not None:
                 self._ledger.close()
+
+    def count(self) -> None:
+        """Write down what happened beside requests since the last time: models that went, leases of the dead."""
+        with self._changed:
+            self._log.counted(happenings(self._admissions, self.residency))
 
     def log(self) -> list[Decision]:
         """Return the last decision about each of the last requests, oldest first; such as wait are left out."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from omnimemory.errors import ConfigError
@@ -33,6 +34,7 @@ class TraceLog:
         self._name = os.urandom(4).hex()
         self._numbers = itertools.count(1)
         self._traces: deque[Trace] = deque(maxlen=self._keep)
+        self._counts: dict[str, int] = {}
         self.close()
 
     @property
@@ -57,6 +59,16 @@ class TraceLog:
         trace.end = end
         if self._journal is not None:
             self._journal.ended(trace.id, end)
+
+    def counted(self, counts: Mapping[str, int]) -> None:
+        """Write by how much these counts have grown since this was last called."""
+        if counts == self._counts:
+            return
+        grown = Counter(counts)
+        grown.subtract(self._counts)
+        self._counts = dict(counts)
+        if self._journal is not None:
+            self._journal.counted({name: count for name, count in grown.items() if count > 0})
 
     def all(self) -> list[Trace]:
         """Return the requests that are remembered, oldest first."""

@@ -8,6 +8,7 @@ text of the user in it: a batch is a number of texts and bytes.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -18,9 +19,10 @@ from omnimemory.scheduler.limits import Limits, Place
 from omnimemory.scheduler.probe import Available, Reading
 from omnimemory.scheduler.victims import Resident, Spared, Victim
 
-__all__ = ["End", "Trace", "line_of_decision", "line_of_end", "traces_of"]
+__all__ = ["End", "Trace", "counts_of", "line_of_counts", "line_of_decision", "line_of_end", "traces_of"]
 
 _VERSION = 1
+_COUNTS = b'{"v":1,"counts":'
 
 
 class End(NamedTuple):
@@ -97,6 +99,24 @@ def line_of_decision(decision: Decision, pid: int) -> str:
 def line_of_end(name: str, end: End) -> str:
     """Return the end of a request as a line of JSON."""
     return json.dumps({"v": _VERSION, "id": name, "end": end._asdict()}, separators=(",", ":"))
+
+
+def line_of_counts(counts: Mapping[str, int]) -> str:
+    """Return what happened beside requests since this was last told, such as ``unloaded:idle``, as a line of JSON."""
+    return json.dumps({"v": _VERSION, "counts": counts}, separators=(",", ":"))
+
+
+def counts_of(lines: Iterable[bytes]) -> Counter[str]:
+    """Return how often what happened beside requests; damaged lines are left out."""
+    found: Counter[str] = Counter()
+    for line in lines:
+        if not line.startswith(_COUNTS):
+            continue
+        try:
+            found.update({str(name): int(count) for name, count in json.loads(line)["counts"].items()})
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue
+    return found
 
 
 def traces_of(lines: Iterable[str | bytes]) -> list[Trace]:
