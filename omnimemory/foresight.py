@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omnimemory.config import Settings
+from omnimemory.embedders.base import UnembeddableTextError
 from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import ConfigError
 from omnimemory.records import Prediction, Repair, SimilarSession, Workflow
@@ -54,7 +55,7 @@ class Foresight:
     ) -> list[Prediction]:
         """Return the k commands that most likely come next, best first; their probabilities sum to at most 1.
 
-        ``context`` holds the commands just run, the last one last (two count); without it, those recorded last.
+        ``context`` holds the commands just run, the last one last (three count); without it, those recorded last.
         ``ok`` says whether the last one worked, ``cwd`` where the next one will run. All of it is learnt from the
         order of the stored shell histories. Commands that only ever failed are not suggested. Nothing is run.
         """
@@ -142,10 +143,13 @@ class Foresight:
         return repairs(sessions, asked, k) if asked else []
 
     def _embedded(self, commands: list[str]) -> NDArray[np.float32]:
-        found = self.embeddings.resolve(commands, "document")
-        if found.error is not None:
-            raise found.error
-        return found.vectors
+        """Return vectors of what is asked, zeros where there is none; nothing of it is kept."""
+        try:
+            return self.embeddings.embed_batch(commands, use_cache=False)
+        except UnembeddableTextError as error:
+            if error.vectors is None:
+                raise
+            return error.vectors
 
     def _sessions(self) -> list[list[Run]]:
         from omnimemory.procedure.timeline import read_sessions  # noqa: PLC0415 - a search needs none of it
@@ -157,7 +161,9 @@ class Foresight:
         if self._recorded is None or self._recorded.store is not self.store:  # as after a move to another model
             from omnimemory.procedure.recorded import RecordedSteps  # noqa: PLC0415 - as above
 
-            self._recorded = RecordedSteps(self.store, self.settings.history.session_gap, self._embedded)
+            served = self.embeddings.embedder.name.startswith(("ollama:", "openai:"))  # a prompt cannot wait for these
+            embed = None if served else self._embedded
+            self._recorded = RecordedSteps(self.store, self.settings.history.session_gap, embed)
         return self._recorded
 
     def _recorded_pairs(self) -> RecordedPairs:

@@ -123,14 +123,15 @@ def test_the_command_compares_on_a_file(tmp_path):
     done = CliRunner().invoke(cli, ["eval", "next", str(path), "--json"])
     assert done.exit_code == 0, done.output
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["predictor"] for row in rows] == ["ours", *BASELINES]
+    ours = ["ours", "ours, counts alone", "ours, vectors shuffled"]
+    assert [row["predictor"] for row in rows] == [*ours, *BASELINES]
     assert rows[0]["mrr10"] > 0.5
     assert all(len(row["ours_better_by"]["mrr10"]) == 3 for row in rows[1:])
     assert "18 steps in 6 sessions" in done.stderr
     lengths = CliRunner().invoke(cli, ["eval", "next", str(path), "--json", "--lengths"])
     names = [json.loads(line)["predictor"] for line in lengths.stdout.splitlines()]
-    assert names[:4] == ["ours", *(f"ours, {number} before" for number in ("1 command", "3 commands", "4 commands"))]
-    assert names[4:] == [*BASELINES]
+    assert names[:6] == [*ours, *(f"ours, {number} before" for number in ("1 command", "2 commands", "4 commands"))]
+    assert names[6:] == [*BASELINES]
     short = CliRunner().invoke(cli, ["eval", "next", str(path), "--last", "4"])
     assert "4 steps in 2 sessions" in short.stderr
 

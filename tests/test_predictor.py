@@ -55,7 +55,7 @@ def test_going_on_gives_what_learning_all_at_once_gives(first, second):
     model.predict([Step("ls")], "~", 3)  # asking changes nothing
     for sequence in second:
         for place, step in enumerate(sequence):
-            model.learn(sequence[max(0, place - 2) : place], step)
+            model.learn(sequence[max(0, place - 4) : place], step)
     whole = learned(*first, *second)
     for context in ([], [Step("ls")], [Step("git add ."), Step("git commit")]):
         assert model.predict(context, "~", 9) == whole.predict(context, "~", 9)
@@ -143,6 +143,15 @@ def test_after_a_failure_its_repair_comes_first():
     model = learned(*[[test, "git push"]] * 6, *[[failed, "make clean"]] * 4)
     assert commands(model, "make test", k=1, ok=False) == ["make clean"]
     assert commands(model, "make test", k=1, ok=True) == ["git push"]
+
+
+def test_after_a_failure_in_the_middle_of_a_routine_its_repair_comes_first_as_well():
+    routine = ["cd api", "git pull", Step("make test", ok=True), "git push"]
+    broken = ["cd api", "git pull", Step("make test", ok=False), "make clean"]
+    model = learned(*[routine] * 8, *[broken] * 2)
+    assert commands(model, "cd api", "git pull", "make test", k=1, ok=False) == ["make clean"]
+    assert commands(model, "cd api", "git pull", "make test", k=1, ok=True) == ["git push"]
+    assert commands(model, "cd api", "git pull", "make test", k=1) == ["git push"]
 
 
 def test_the_reason_tells_the_folder_where_it_mostly_ran():

@@ -21,6 +21,7 @@ from omnimemory.cli.progress import progress_on_terminal
 if TYPE_CHECKING:
     from omnimemory.evaluation.questions import Question
     from omnimemory.memory import Memory
+    from omnimemory.procedure.likeness import VectorsOf
 
 __all__ = ["evaluation"]
 
@@ -55,8 +56,9 @@ def next_commands(*, history: Path, shell: str | None, separate: bool, lengths: 
     """Predict every step of HISTORY from those before it, and compare with what other tools would have said.
 
     top1, top3 and top5 are the shares of steps whose command was among the first so many; mrr10 is the mean of 1/rank,
-    0 beyond the tenth. Means are over sessions, with 95 % intervals of what ours is better by. McFly ranks everything
-    anew at each step: long histories take minutes.
+    0 beyond the tenth, and mrr10_new that after commands that were never followed by anything before. Means are over
+    sessions, with 95 % intervals of what ours is better by. McFly ranks everything anew at each step: long histories
+    take minutes. Ours stands there as well without vectors, and with those of other commands.
     """
     from omnimemory.evaluation.loading import read_steps  # noqa: PLC0415 - as for all commands
     from omnimemory.evaluation.next_commands import METRICS, evaluate, table  # noqa: PLC0415 - as above
@@ -65,17 +67,19 @@ def next_commands(*, history: Path, shell: str | None, separate: bool, lengths: 
     if not steps:
         note(f"{history} holds no commands.")
         return
-    outcomes = evaluate(steps, separate=separate, lengths=lengths)
+    with _vectors({observed.step.command for observed in steps}) as vectors_of:
+        outcomes = evaluate(steps, separate=separate, lengths=lengths, vectors_of=vectors_of)
     rows = table(outcomes)
     if wants_json(as_json):
         for row in rows:
             print_json(row)
     else:
-        heads = ("predictor", *METRICS, "ours is better by (mrr10)")
+        columns = (*METRICS, "mrr10_new")
+        heads = ("predictor", *columns, "ours is better by (mrr10)")
         print_table(
             heads,
             (
-                (str(row["predictor"]), *(f"{row[m]:.3f}" for m in METRICS), _better(row, "ours_better_by"))
+                (str(row["predictor"]), *(f"{row[m]:.3f}" for m in columns), _better(row, "ours_better_by"))
                 for row in rows
             ),
         )
@@ -83,6 +87,25 @@ def next_commands(*, history: Path, shell: str | None, separate: bool, lengths: 
         f"{len(steps):,} steps in {len(outcomes['ours'].steps):,} sessions; our probabilities are off by "
         f"{outcomes['ours'].calibration.error():.3f} on average"
     )
+
+
+@contextmanager
+def _vectors(commands: set[str]) -> Iterator[VectorsOf]:
+    """Embed the commands without secrets, and keep nothing of it; one without a vector is like nothing."""
+    from omnimemory.wiring import embedding_service, redactor_of  # noqa: PLC0415 - as for all commands
+
+    settings = current_settings().with_values({"cache.enabled": False})
+    redactor = redactor_of(settings)
+    texts = sorted(commands)
+    service = embedding_service(settings, None)
+    try:
+        found = service.resolve([redactor.command(text).text for text in texts], "document")
+        if found.error is not None:
+            raise found.error
+        place = {text: number for number, text in enumerate(texts)}
+        yield lambda asked: found.vectors[[place[text] for text in asked]]
+    finally:
+        service.close()
 
 
 def _better(row: dict[str, object], name: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from omnimemory.evaluation.baselines import BASELINES, Predictor
+from omnimemory.procedure.likeness import LikeContexts, VectorsOf
 from omnimemory.procedure.predictor import CONTEXT, NextCommand
 from omnimemory.procedure.steps import Step
 from omnimemory.records import Prediction
@@ -24,6 +25,7 @@ _LENGTHS = (1, 2, 3, 4)
 _CONTEXT = max(_LENGTHS)
 _ROUNDS = 2000
 _BINS = 10
+_SHUFFLES = 5  # one alone may help or harm by chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,14 @@ class Outcome:
     sums: dict[str, list[float]] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
     calibration: Calibration = field(default_factory=Calibration)
+    new: Outcome | None = None
+    """The same of the steps alone that came after a command that was never followed by anything before."""
 
-    def add(self, session: str, rank: int) -> None:
+    def add(self, session: str, rank: int, *, new: bool = False) -> None:
         """Count one step; ``rank`` is that of the true command, 0: not among the first ten."""
+        if new:
+            self.new = self.new or Outcome()
+            self.new.add(session, rank)
         sums = self.sums.setdefault(session, [0.0] * len(METRICS))
         for place, deepest in enumerate((1, 3, 5)):
             sums[place] += 0 < rank <= deepest
@@ -84,8 +91,9 @@ class Outcome:
 
 
 class _Ours:
-    def __init__(self, calibration: Calibration, longest: int = CONTEXT) -> None:
-        self._model = NextCommand(longest=longest)
+    def __init__(self, calibration: Calibration, longest: int, vectors_of: VectorsOf | None) -> None:
+        likeness = None if vectors_of is None else LikeContexts(vectors_of)
+        self._model = NextCommand(longest=longest, likeness=likeness)
         self._said: list[Prediction] = []
         self._calibration = calibration
 
@@ -99,38 +107,61 @@ class _Ours:
         self._model.learn(context, step)
 
 
-def evaluate(history: Iterable[Observed], *, separate: bool = False, lengths: bool = False) -> dict[str, Outcome]:
+def evaluate(
+    history: Iterable[Observed],
+    *,
+    separate: bool = False,
+    lengths: bool = False,
+    vectors_of: VectorsOf | None = None,
+) -> dict[str, Outcome]:
     """Return the outcome of our prediction (``ours``) and of every baseline over steps in the order they ran.
 
     They share one history, or with ``separate`` each session has a history of its own, as if nobody knew the others.
-    With ``lengths`` ours is there as well with contexts of other lengths, 1 to 4 commands.
+    With ``vectors_of`` commands ours knows which contexts are alike, and is there as well without that, and with the
+    vectors shuffled among the commands (the mean of five times). With ``lengths`` it is there with contexts of other
+    lengths, 1 to 4 commands.
     """
     steps = list(history)
-    found = {"ours": _ours(steps, CONTEXT, separate=separate)}
+    outcomes: dict[str, Outcome] = {}
+
+    def add(name: str, longest: int, vectors: VectorsOf | None) -> None:
+        outcome = outcomes.setdefault(name, Outcome())
+        _run(steps, lambda: _Ours(outcome.calibration, longest, vectors), outcome, separate=separate)
+
+    add("ours", CONTEXT, vectors_of)
+    if vectors_of is not None:
+        add("ours, counts alone", CONTEXT, None)
+        for seed in range(_SHUFFLES):
+            add("ours, vectors shuffled", CONTEXT, _shuffled(steps, vectors_of, seed))
     for length in _LENGTHS if lengths else ():
         if length != CONTEXT:
-            name = f"ours, {length} command{'s' * (length > 1)} before"
-            found[name] = _ours(steps, length, separate=separate)
+            add(f"ours, {length} command{'s' * (length > 1)} before", length, vectors_of)
     for name, make in BASELINES.items():
-        found[name] = _run(steps, make, Outcome(), separate=separate)
-    return found
+        outcomes[name] = _run(steps, make, Outcome(), separate=separate)
+    return outcomes
 
 
-def _ours(history: Sequence[Observed], longest: int, *, separate: bool) -> Outcome:
-    outcome = Outcome()
-    return _run(history, lambda: _Ours(outcome.calibration, longest), outcome, separate=separate)
+def _shuffled(steps: Sequence[Observed], vectors_of: VectorsOf, seed: int) -> VectorsOf:
+    """Give each command the vector of another one, always the same: what still helps then is not what they mean."""
+    texts = sorted({observed.step.command for observed in steps})
+    others = dict(zip(texts, random.Random(seed).sample(texts, len(texts)), strict=True))
+    return lambda asked: vectors_of([others[text] for text in asked])
 
 
 def _run(history: Sequence[Observed], make: Callable[[], Predictor], outcome: Outcome, *, separate: bool) -> Outcome:
     predictors: dict[str, Predictor] = {}
     contexts: dict[str, list[Step]] = {}
+    followed: dict[str, set[str]] = {}
     for observed in history:
         owner, step = observed.session if separate else "", observed.step
         if owner not in predictors:
             predictors[owner] = make()
         context = contexts.setdefault(observed.session, [])
         ranked = predictors[owner].rank(context, step.cwd, _DEEPEST)
-        outcome.add(observed.session, ranked.index(step.command) + 1 if step.command in ranked else 0)
+        known = followed.setdefault(owner, set())
+        new = bool(context) and context[-1].command not in known
+        outcome.add(observed.session, ranked.index(step.command) + 1 if step.command in ranked else 0, new=new)
+        known.update(before.command for before in context[-1:])
         predictors[owner].learn(context, step)
         context.append(step)
         del context[:-_CONTEXT]
@@ -154,11 +185,15 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def table(outcomes: Mapping[str, Outcome]) -> list[dict[str, object]]:
-    """Return one row for each predictor: its scores, and by how much ours is better."""
+    """Return one row for each predictor: its scores, and by how much ours is better; both after new commands too."""
     rows: list[dict[str, object]] = []
+    ours = outcomes["ours"]
     for name, outcome in outcomes.items():
         row: dict[str, object] = {"predictor": name, **{metric: outcome.mean(metric) for metric in METRICS}}
+        row["mrr10_new"] = (outcome.new or Outcome()).mean("mrr10")
         if name != "ours":
-            row["ours_better_by"] = {metric: compare(outcomes["ours"], outcome, metric) for metric in ("top5", "mrr10")}
+            new = compare(ours.new or Outcome(), outcome.new or Outcome(), "mrr10")
+            better = {metric: compare(ours, outcome, metric) for metric in ("top5", "mrr10")}
+            row["ours_better_by"] = {**better, "mrr10_new": new}
         rows.append(row)
     return rows

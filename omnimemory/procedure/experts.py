@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import exp
 
-__all__ = ["EXPERTS", "Expert", "Mixture"]
+__all__ = ["EXPERTS", "LONGEST", "Expert", "Mixture", "strength"]
 
 _AGE_POWER = 0.6
-_LONGEST = 60
+LONGEST = 60
+"""Characters; longer commands count as this long."""
 _SHARE = 0.02
 _LEAST = 1e-4
 
@@ -30,9 +32,19 @@ class Expert:
     types: float
     brevity: float
 
-    def base(self, count: float, age: int, length: int) -> float:
-        """Return what speaks for a command in no context; ``age`` is in steps, ``length`` in characters."""
-        return float(count * (age + 1) ** -_AGE_POWER) * exp(-self.brevity * min(length, _LONGEST))
+    def briefness(self) -> tuple[float, ...]:
+        """Return what is left of a command of 0 to ``LONGEST`` characters."""
+        return _briefness(self.brevity)
+
+
+@lru_cache(maxsize=16)
+def _briefness(brevity: float) -> tuple[float, ...]:
+    return tuple(exp(-brevity * length) for length in range(LONGEST + 1))
+
+
+def strength(count: float, age: int) -> float:
+    """Return what speaks for a command in no context: how often it ran and how many steps ago."""
+    return float(count * (age + 1) ** -_AGE_POWER)
 
 
 EXPERTS = (Expert(types=2.0, brevity=0.05), Expert(types=16.0, brevity=0.3))

@@ -1,9 +1,10 @@
 """What comes next: counts of what followed, from the longest context to none.
 
-Witten-Bell interpolation (Witten & Bell, IEEE Trans. Inf. Theory 37(4), 1991) over: the two commands before, the one
-before (and whether it worked), its program, the one before that (when the last one is new there, so that a foreign
-command does not end a routine), the folder; under all of it lies how often, how lately and how short. Counts fade
-with a half-life in steps. After a command of which nothing is known, what followed contexts like this one counts too.
+Witten-Bell interpolation (Witten & Bell, IEEE Trans. Inf. Theory 37(4), 1991) over: the three and the two commands
+before, the one before (and whether it worked), its program, the one before that (when the last one is new there, so
+that a foreign command does not end a routine), the folder; under all of it lies how often, how lately and how short.
+Counts fade with a half-life in steps. After a command of which nothing is known, what followed contexts like this one
+counts as well.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from omnimemory.procedure.experts import Expert, Mixture
+from omnimemory.procedure.experts import LONGEST, Mixture, strength
 from omnimemory.procedure.followers import Clock, Followers, FollowerTable
 from omnimemory.procedure.likeness import LikeContexts, Likely
 from omnimemory.procedure.outcomes import Outcomes
@@ -34,8 +35,8 @@ _SETTLED, _SELDOM = (
 )  # after so many steps the experts are compared at every eighth only: it costs most of learning
 _KNOWN = 0.9  # of the mass; the rest is for commands never seen
 _START = -1
-CONTEXT = 2
-"""Commands looked back at, the longest of the contexts. Of 1 to 4 measured (README) none was better."""
+CONTEXT = 3
+"""Commands looked back at: of 1 to 4 it was best, though 2 and 4 are within its interval (README)."""
 _LONG = {2: "two", 3: "three", 4: "four"}
 
 
@@ -88,7 +89,8 @@ class NextCommand:
         if context is not None:
             if command in self._recent and (self._clock.now < _SETTLED or self._clock.now % _SELDOM == 0):
                 levels = list(self._levels(context, step.cwd))
-                self._mixture.update(lambda expert: self._refined(expert, levels, [command])[command])
+                strengths = self._strengths([command])
+                self._mixture.update(lambda expert: self._refined(expert, levels, strengths)[command])
             for name, key in self._keys(context, step.cwd):
                 self._tables[name].add(key, command, weight)
             if self._likeness is not None:
@@ -120,8 +122,9 @@ class NextCommand:
 
     def _keys(self, context: Sequence[Step], cwd: str | None) -> Iterator[tuple[str, Hashable]]:
         last = self._last(context)
+        failed = bool(context) and context[-1].ok is False  # what mends it is no routine
         for length, name in self._long:
-            yield name, tuple(self._last(context, back) for back in range(length, 0, -1))
+            yield name, (failed, *(self._last(context, back) for back in range(length, 0, -1)))
         if context and context[-1].ok is not None:
             yield "outcome", (last, context[-1].ok)
         yield "one", last
@@ -136,10 +139,10 @@ class NextCommand:
         if not self._names or k <= 0:
             return []
         levels = list(self._levels(context, cwd))
-        candidates = self._candidates(levels)
-        probabilities = dict.fromkeys(candidates, 0.0)
+        strengths = self._strengths(self._candidates(levels))
+        probabilities = dict.fromkeys(strengths, 0.0)
         for expert, weight in enumerate(self._mixture.weights):
-            for command, probability in self._refined(expert, levels, candidates).items():
+            for command, probability in self._refined(expert, levels, strengths).items():
                 probabilities[command] += weight * probability
         alike, believed = self._alike(levels, context)
         # The norms of the base may be a few steps old.
@@ -193,26 +196,31 @@ class NextCommand:
             found.update(dict.fromkeys(followers.likely(_LIKELY)))
         return list(found)
 
-    def _refined(self, expert: int, levels: list[_Level], candidates: Sequence[int]) -> dict[int, float]:
+    def _strengths(self, candidates: Iterable[int]) -> dict[int, float]:
+        """Return what speaks for each candidate in no context, however long it is."""
+        scale, now, counts, recent = 1.0 / self._clock.weight, self._clock.now, self._all.weights, self._recent
+        return {command: strength(counts[command] * scale, now - recent[command]) for command in candidates}
+
+    def _refined(self, expert: int, levels: list[_Level], strengths: dict[int, float]) -> dict[int, float]:
         """Return what one expert thinks of the candidates, from no context to the longest."""
         self._renew_norms()
-        view, scale = self._mixture.experts[expert], 1.0 / self._clock.weight
-        norm = _KNOWN / self._norms[expert]
-        probabilities = {command: norm * self._weighed(view, command, scale) for command in candidates}
+        view, names = self._mixture.experts[expert], self._names
+        norm, brief = _KNOWN / self._norms[expert], view.briefness()
+        probabilities = {
+            command: norm * value * brief[min(len(names[command]), LONGEST)] for command, value in strengths.items()
+        }
         for level in reversed(levels):
-            level.followers.refine(probabilities, scale, view.types * level.caution)
+            level.followers.refine(probabilities, 1.0 / self._clock.weight, view.types * level.caution)
         return probabilities
-
-    def _weighed(self, view: Expert, command: int, scale: float) -> float:
-        age = self._clock.now - self._recent[command]
-        return view.base(self._all.weights[command] * scale, age, len(self._names[command]))
 
     def _renew_norms(self) -> None:
         # Summing over all commands takes longer than learning a step, and the sums hardly change from step to step.
         if self._clock.now >= self._norms_until:
-            scale = 1.0 / self._clock.weight
+            strengths = self._strengths(self._recent)
+            lengths = [min(len(self._names[command]), LONGEST) for command in strengths]
             self._norms = [
-                sum(self._weighed(view, command, scale) for command in self._recent) for view in self._mixture.experts
+                sum(value * brief[length] for value, length in zip(strengths.values(), lengths, strict=True))
+                for brief in (view.briefness() for view in self._mixture.experts)
             ]
             self._norms_until = self._clock.now + 1 + len(self._recent) // 16
 

@@ -51,13 +51,14 @@ class RecordedSteps:
     """Learns the events of a store in the order they ran, and goes on where it stopped. Safe for several threads.
 
     A session is what the history says it is, else a source, and a pause of more than ``session_gap`` seconds ends it.
+    ``embed`` gives the vectors of commands that are asked about and not stored.
     Histories that keep each command once (fish) tell what is used, not what follows what. A long history is learnt from
     its :data:`NEWEST` events on, and counts in reasons are of these.
     """
 
-    def __init__(self, store: Store, session_gap: float, embed: Embed) -> None:
+    def __init__(self, store: Store, session_gap: float, embed: Embed | None) -> None:
         self.store = store
-        self._embed = embed
+        self._embed = embed or self._none
         self._gap = session_gap
         self._lock = threading.Lock()
         self._begin(())
