@@ -35,6 +35,7 @@ class Foresight:
     embeddings: EmbeddingService
     _recorded: RecordedSteps | None = None
     _pairs: RecordedPairs | None = None
+    _known: tuple[tuple[Store, tuple[int, ...]], list[list[Run]]] | None = None
 
     @property
     def store(self) -> Store:
@@ -61,13 +62,13 @@ class Foresight:
         """
         if isinstance(context, str):
             raise ConfigError("next_command() takes a list of commands: next_command(['git add .']).")
-        from omnimemory.procedure.steps import Step  # noqa: PLC0415 - a search needs none of it
+        from omnimemory.procedure.predictor import CONTEXT  # noqa: PLC0415 - a search needs none of it
+        from omnimemory.procedure.steps import Step  # noqa: PLC0415 - as above
 
         self.take_spool()
         steps = None
         if context is not None:
-            redactor = redactor_of(self.settings)
-            steps = [Step(redactor.command(command).text) for command in context]
+            steps = [Step(command) for command in self._commands(context[-CONTEXT:], "next_command")]
             steps[-1:] = [Step(step.command, ok=ok) for step in steps[-1:]]
         return self._recorded_steps().predict(steps, None if cwd is None else str(cwd), k)
 
@@ -91,8 +92,7 @@ class Foresight:
         if context is None:
             sessions, commands = without_last(sessions, LONGEST)
         else:
-            redactor = redactor_of(self.settings)
-            commands = [redactor.command(command).text for command in context][-LONGEST:]
+            commands = self._commands(context[-LONGEST:], "similar_sessions")
         if not commands:
             return []
         wanted = context_vectors(self.store, commands, self._embedded)
@@ -109,14 +109,12 @@ class Foresight:
         """
         from omnimemory.procedure.context_vectors import context_vectors  # noqa: PLC0415 - a search needs none of it
 
-        redactor = redactor_of(self.settings)
-        given = [None if one is None else redactor.command(one).text for one in (before, after)]
-        texts = [text for text in given if text is not None]
-        if not texts:
-            raise ConfigError("similar_steps() needs the command before, the one after, or both.")
+        texts = self._commands([one for one in (before, after) if one is not None], "similar_steps")
+        if not all(text.strip() for text in texts) or not texts:
+            raise ConfigError("similar_steps() needs the command before, the one after, or both; none may be empty.")
         self.take_spool()
         vectors = iter(context_vectors(self.store, texts, self._embedded))
-        first, second = (None if text is None else next(vectors) for text in given)
+        first, second = (None if one is None else next(vectors) for one in (before, after))
         return self._recorded_pairs().nearest(first, second, k)
 
     def workflows(self, *, k: int = 10, support: int | None = None) -> list[Workflow]:
@@ -142,6 +140,15 @@ class Foresight:
         asked = last_failure(sessions) if command is None else redactor_of(self.settings).command(command).text
         return repairs(sessions, asked, k) if asked else []
 
+    def _commands(self, given: Sequence[str], verb: str) -> list[str]:
+        """Return commands as they are stored: without secrets, and with what is no text replaced."""
+        wrong = [command for command in given if not isinstance(command, str)]
+        if wrong:
+            raise ConfigError(f"{verb}() takes commands as texts, got {wrong[0]!r:.80}.")
+        redactor = redactor_of(self.settings)
+        # A command line may hand over bytes that are no UTF-8.
+        return [redactor.command(command.encode("utf-8", "replace").decode()).text for command in given]
+
     def _embedded(self, commands: list[str]) -> NDArray[np.float32]:
         """Return vectors of what is asked, zeros where there is none; nothing of it is kept."""
         try:
@@ -152,10 +159,13 @@ class Foresight:
             return error.vectors
 
     def _sessions(self) -> list[list[Run]]:
-        from omnimemory.procedure.timeline import read_sessions  # noqa: PLC0415 - a search needs none of it
+        from omnimemory.procedure.timeline import events_version, read_sessions  # noqa: PLC0415 - a search needs none
 
         self.take_spool()
-        return read_sessions(self.store.catalog, self.settings.history.session_gap)
+        version = (self.store, events_version(self.store.catalog))
+        if self._known is None or self._known[0] != version:
+            self._known = version, read_sessions(self.store.catalog, self.settings.history.session_gap)
+        return self._known[1]
 
     def _recorded_steps(self) -> RecordedSteps:
         if self._recorded is None or self._recorded.store is not self.store:  # as after a move to another model

@@ -33,6 +33,25 @@ def test_what_was_done_before_is_found_with_what_came_next(memory):
     assert (best.worked, best.cwd, best.timestamp) == (True, "/api", T + 1)
 
 
+def test_what_is_recorded_or_forgotten_since_is_known_at_the_next_question(memory):
+    play(memory, DEPLOY)
+    assert memory.similar_sessions(["git pull"])[0].followed[0] == "docker build ."
+    play(memory, [("make", 0), ("make install", 0)], at=T + 90_000)
+    assert memory.similar_sessions(["make"])[0].followed == ("make install",)
+    memory.forget(pattern="make install")
+    assert "make install" not in repr(memory.similar_sessions(["make"], k=9))
+
+
+def test_scores_are_those_of_sequence_vectors_one_by_one(memory):
+    lines = [f"{word} {name}" for word in ("git add", "make", "npm run") for name in "abcd"]
+    play(memory, [(line, 0) for line in lines])
+    embeddings = memory.embeddings
+    query = embeddings.embed_command_sequence(["git add x", "make y"]).sequence_embedding
+    for one in memory.similar_sessions(["git add x", "make y"], k=5):
+        made = embeddings.embed_command_sequence(list(one.commands)).sequence_embedding
+        assert one.score == pytest.approx(float(made @ query), abs=1e-5)
+
+
 def test_a_foreign_command_in_the_context_does_not_hide_it(memory):
     play(memory, DEPLOY, NOTES)
     assert "docker push app" in memory.similar_sessions(["git pull", "ls", "docker build ."])[0].followed

@@ -21,7 +21,8 @@ __all__ = ["LONGEST", "similar_sessions"]
 LONGEST = 8
 """Commands of a context that are compared."""
 _FOLLOWING = 5
-_BLOCK = 4096
+_BLOCK = 1024
+_TINY = 1e-12
 
 
 def similar_sessions(
@@ -79,16 +80,17 @@ def _scores(
     place_of = {row: at for at, row in enumerate(rows)}
     matrix = np.stack([*(vectors[row] for row in rows), np.zeros(len(query), dtype=np.float32)])
     at = np.array([place_of.get(run.row, len(rows)) for run in flat])
-    weights = sequence_weights(width, decay)[::-1]
+    weights = sequence_weights(width, decay)[::-1].astype(np.float32)
     scores = np.empty(len(flat))
     for start in range(0, len(flat), _BLOCK):
         stop = min(start + _BLOCK, len(flat))
-        sums = np.zeros((stop - start, len(query)))
+        sums = np.zeros((stop - start, len(query)), dtype=np.float32)
         for back, weight in enumerate(weights):
             places = np.arange(start, stop) - back
             same = (places >= 0) & (owner[np.maximum(places, 0)] == owner[start:stop])
-            sums[same] += weight * matrix[at[places[same]]]
-        scores[start:stop] = (sums @ query) / np.maximum(np.linalg.norm(sums, axis=1), 1e-12)
+            sums += weight * matrix[np.where(same, at[np.maximum(places, 0)], len(rows))]
+        norms = np.sqrt(np.einsum("ij,ij->i", sums, sums))
+        scores[start:stop] = np.einsum("ij,j->i", sums, query) / np.maximum(norms, _TINY)
     return scores
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnimemory.procedure.steps import home_relative
-from omnimemory.procedure.timeline import read_session_rows
+from omnimemory.procedure.timeline import events_version, read_session_rows
 from omnimemory.procedure.vectors import halves
 from omnimemory.storage.store import Store
 from omnimemory.storage.vectors import cosines, vectors_of
@@ -66,14 +66,15 @@ class RecordedPairs:
     def __init__(self, store: Store, session_gap: float) -> None:
         self.store = store
         self._gap = session_gap
-        self._known: tuple[tuple[Any, ...], _Pairs] | None = None
+        self._known: tuple[tuple[int, ...], _Pairs] | None = None
 
     def nearest(
         self, before: NDArray[np.float32] | None, after: NDArray[np.float32] | None, k: int
     ) -> list[SimilarStep]:
         """Return the k steps nearest to vectors (dim,) of a command before, one after, or both; the best first.
 
-        Of equally near ones those that were taken most often come first, then the latest.
+        Of equally near ones those that were taken most often come first, then the latest. What is like in nothing is
+        left out.
         """
         pairs = self._pairs()
         asked = [(before, pairs.before), (after, pairs.after)]
@@ -82,14 +83,12 @@ class RecordedPairs:
             return []
         mean: NDArray[np.float64] = np.array(parts).mean(axis=0)
         scores = np.round(mean, _SAME)
-        return self._told(pairs, scores, np.lexsort((-pairs.newest, -pairs.times, -scores))[:k].tolist())
+        order = np.lexsort((-pairs.newest, -pairs.times, -scores))[:k]
+        return self._told(pairs, scores, order[scores[order] > 0].tolist())
 
     def _pairs(self) -> _Pairs:
         catalog = self.store.catalog
-        version = catalog.rows(
-            "SELECT updates, deletes, (SELECT max(id) FROM events), (SELECT max(row) FROM vectors) "
-            "FROM collections WHERE name = 'commands'"
-        )[0]
+        version = (*events_version(catalog), int(catalog.value("SELECT max(row) FROM vectors") or 0))
         if self._known is None or self._known[0] != version:
             self._known = version, self._read()
         return self._known[1]

@@ -11,7 +11,7 @@ from omnimemory.procedure.steps import home_relative
 from omnimemory.sources.history import is_deduplicated
 from omnimemory.storage.catalog import Catalog
 
-__all__ = ["Run", "read_session_rows", "read_sessions", "without_last"]
+__all__ = ["Run", "events_version", "read_session_rows", "read_sessions", "without_last"]
 
 _EVENTS = (
     "SELECT e.command_row, c.text, e.timestamp, e.cwd, e.exit_code, e.session, e.source_id, e.shell FROM events e "
@@ -43,6 +43,14 @@ def read_sessions(catalog: Catalog, gap: float) -> list[list[Run]]:
     A session is what the history says it is, else a source, and a pause of more than ``gap`` seconds ends it.
     """
     return _grouped(((key, run.at, run) for key, run in _runs(catalog)), gap)
+
+
+def events_version(catalog: Catalog) -> tuple[int, ...]:
+    """Return what is another one as soon as an event, or a command of one, has changed."""
+    rows = catalog.rows(
+        "SELECT updates, deletes, (SELECT max(id) FROM events) FROM collections WHERE name = 'commands'"
+    )
+    return tuple(number or 0 for number in rows[0])
 
 
 def read_session_rows(catalog: Catalog, gap: float) -> list[list[tuple[int, int, int]]]:
