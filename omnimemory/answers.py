@@ -41,7 +41,12 @@ class Answers:
         told = [round(time.time(), 3), self._memory, round(seconds, 6), int(degraded), int(fallback)]
         with self._lock:
             self._file.write(json.dumps(told, separators=(",", ":")))
-            self._file.close()  # a question is rare beside what opening a file costs, and there is nothing to close
+
+    def close(self) -> None:
+        """Close the file; a later answer opens it again."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
 
     def status(self) -> dict[str, Any]:
         """Return how many answers there were, how many were less than they could be, and their times in seconds."""

@@ -101,8 +101,7 @@ class Memory(Recording, Foresight, Moving, Upkeep):
         more are forgotten (``prune``), unless the folder looks unmounted or unreadable (then only with
         ``prune_all``); a file below it that was ingested by a path of its own stays as long as it exists. A
         file that fails is in the report and never stops the run. ``dry_run`` reports what would change and
-        changes nothing. ``restore`` brings back what was forgotten of these files. ``progress`` may be called by
-        another thread: while an ONNX model works, the next files are read.
+        changes nothing. ``restore`` brings back what was forgotten. ``progress`` may be called by another thread.
         """
         from omnimemory.ingest.runs import ingest_documents  # noqa: PLC0415 - a search needs none of it
 
@@ -281,6 +280,7 @@ class Memory(Recording, Foresight, Moving, Upkeep):
         try:
             self._opened.close(wait=wait)
         finally:
+            self.answers.close()
             for service in (*self._retired, self.embeddings):
                 service.close()
 

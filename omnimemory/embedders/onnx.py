@@ -195,11 +195,12 @@ class OnnxEmbedder:
         The formula is the scheduler's for encoders; within a quarter of what was measured for MiniLM.
         """
         folder, shape = self._folder, self._folder.shape
-        weights = sum(file.stat().st_size for file in folder.files if file != folder.tokenizer)
+        if self._weight_bytes is None:
+            self._weight_bytes = sum(file.stat().st_size for file in folder.files if file != folder.tokenizer)
         inner, heads = (shape.inner, shape.heads) if shape else (4 * folder.hidden, max(1, folder.hidden // 32))
         attention = 7 * folder.hidden * 4 + 2 * heads * 4 * folder.max_tokens
         return ModelFootprint(
-            base=weights + _RUNTIME,
+            base=self._weight_bytes + _RUNTIME,
             per_token=max(4 * inner * 4, attention),
             per_item=4 * folder.hidden * 8,
             at_once=self._workers() * max(self.budget, folder.max_tokens),
@@ -223,7 +224,8 @@ class OnnxEmbedder:
 
         once, places = distinct([row.ids for row in rows])
         batches = plan(once, self.budget)
-        return run_batches(model.compute, batches, len(once), self._folder.hidden, self._workers())[places]
+        workers = self._workers() if len(batches) > 1 else 1
+        return run_batches(model.compute, batches, len(once), self._folder.hidden, workers)[places]
 
     def _load(self) -> _Model:
         model = self._model
