@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from omnimemory.embedders.base import Embedder, Role, UnembeddableTextError, Vectors, trained_dims, truncate
+from omnimemory.embedders.base import (
+    Embedder,
+    Role,
+    UnembeddableTextError,
+    Vectors,
+    check_strings,
+    trained_dims,
+    truncate,
+)
 from omnimemory.embedding_batches import Ask, Batches, Embedded
 from omnimemory.embedding_costs import Costs
 from omnimemory.errors import EmbedderError, InvalidVectorError
@@ -146,8 +154,7 @@ class EmbeddingService:
         batch_size: int | None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Vectors:
-        if isinstance(texts, str):
-            raise EmbedderError("got one str where a list of texts is expected: pass [text], or use embed_text(text)")
+        check_strings(texts)
         found = self._batches(ask, use_cache=use_cache, batch_size=batch_size, cancelled=cancelled).resolve(texts, role)
         if found.error is not None:
             raise found.error

@@ -185,3 +185,23 @@ def test_a_vector_does_not_outlive_a_text_that_was_deleted_while_it_was_embedded
         memory.add("a third")
         assert memory.store.catalog.value("SELECT count(*) FROM vectors") == 2
         assert len(memory.search("note", mode="vector", k=2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ("one text", "got one str where a list of texts is expected"),
+        (None, "got one NoneType where a list of texts is expected"),
+        (3, "got one int where a list of texts is expected"),
+        (["a", 3], "text 1 is a int, not a str"),
+        ([b"a"], "text 0 is a bytes, not a str"),
+    ],
+    ids=["str", "none", "number", "a-number-in-it", "bytes-in-it"],
+)
+def test_what_is_no_list_of_texts_is_an_error_that_says_what_it_is(texts, said):
+    embedder = Careful()
+    with pytest.raises(EmbedderError, match=said):
+        service(embedder).embed_batch(texts)
+    assert embedder.batches == []
+    with pytest.raises(EmbedderError, match=said):
+        StaticEmbedder().embed(texts, "document")

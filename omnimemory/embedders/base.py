@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import numpy as np
@@ -121,8 +121,8 @@ class Embedder(Protocol):
 
 def check_strings(texts: Sequence[str]) -> None:
     """Raise EmbedderError unless this is a sequence of str (and not one str, a sequence of its letters)."""
-    if isinstance(texts, str):
-        raise EmbedderError("got one str where a list of texts is expected: pass [text]")
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise EmbedderError(f"got one {type(texts).__name__} where a list of texts is expected: pass [text]")
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             raise EmbedderError(f"text {position} is a {type(text).__name__}, not a str")

@@ -97,6 +97,7 @@ class OnnxEmbedder:
         self._threads = threads
         self.budget = budget
         self._digest = digest
+        self._weight_bytes: int | None = None
         self._model: _Model | None = None
         self._lock = ForkLock()
         self.long_texts = LongTexts()
