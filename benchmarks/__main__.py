@@ -19,6 +19,7 @@ NAMES = (
     *("ingest", "reingest", "search", "filter", "cache", "startup", "fusion", "redaction", "schedule", "embed"),
     "ready",
     "procedure",
+    "hook",
 )
 
 

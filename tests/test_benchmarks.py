@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -71,6 +72,18 @@ def test_a_benchmark_runs_and_prints_its_ratios(command, tmp_path):
         assert ours in row["ours"]
         assert row["ok"]
     assert not list(tmp_path.iterdir()), "the temporary folder was not removed"
+
+
+def test_the_hook_is_measured_in_every_shell_that_is_there(tmp_path):
+    rows = rows_of(benchmark(tmp_path, "hook", "--quick", "--json"))
+    for shell in ("bash", "zsh", "fish"):
+        found = [row for row in rows if shell in row["what"]]
+        if shutil.which(shell) is None:
+            assert "not installed" in found[0]["what"]
+            continue
+        assert [row["what"].rpartition(", ")[2] for row in found] == ["median", "p95"]
+        assert all(len(row["data"]["ours"]) == len(row["data"]["limit"]) == 10 for row in found)
+        assert all(time > 0 for row in found for time in row["data"]["ours"] + row["data"]["limit"])
 
 
 def test_the_table_has_a_column_for_each_part_of_the_comparison(tmp_path):
