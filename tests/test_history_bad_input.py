@@ -13,6 +13,7 @@ from contextlib import closing
 import pytest
 
 from omnimemory import Memory
+from omnimemory.procedure.timeline import read_sessions
 from tests.database_cases import make
 
 HUGE = "echo " + "x" * 10_000_000
@@ -167,3 +168,21 @@ def test_a_clock_that_goes_back_loses_and_doubles_nothing(memory, tmp_path):
     memory.ingest_history(path, shell="zsh")
     assert stored(memory) == [f"make {number % 7}" for number in range(len(times))]
     assert memory.ingest_history(path, shell="zsh").events == 0
+
+
+@pytest.mark.parametrize("kind", ["bash", "bash with times", "zsh extended"])
+@pytest.mark.parametrize("kept", ["each", "all"])
+def test_a_history_whose_shell_keeps_each_command_once_teaches_no_transitions(memory, tmp_path, kind, kept):
+    shell, write = WRITERS[kind]
+    steps = [text for number in range(60) for text in (f"cd project{number}", f"make target{number}")]
+    path = tmp_path / "history"
+    path.write_text(write(steps if kept == "each" else [*steps, *steps]))
+    report = memory.ingest_history(path, shell=shell)
+    assert ["kept only once" in failure.reason for failure in report.failures] == [True] * (kept == "each")
+    assert memory.ingest_history(path, shell=shell).failures == ()
+    with path.open("a") as file:
+        file.write(write(["git status", "git push"], 1000))
+    memory.ingest_history(path, shell=shell)
+    sessions = read_sessions(memory.store.catalog, 1800.0)
+    assert sum(map(len, sessions)) == (0 if kept == "each" else 242)
+    assert memory.search("make target7", kind="commands", k=1)[0].text == "make target7"

@@ -20,7 +20,7 @@ def read_steps(path: Path, shell: str | None, session_gap: float) -> list[Observ
     SourceError for a file that is no history, or keeps each command only once.
     """
     reading = read_history(path, shell=shell, key=secrets.token_bytes(32))
-    if is_deduplicated(reading.shell):
+    if is_deduplicated(reading.shell) or reading.keeps_each_once:
         raise SourceError(
             f"{path} keeps each command only once ({reading.shell}): it does not tell what followed what."
         )

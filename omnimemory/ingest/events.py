@@ -103,6 +103,8 @@ class NewEvents:
                 state["base"] = 1 + _one(sql, query, source)
             grown, state["open"] = self._write_events(sql, source, state["base"])
             state["commands"] += grown
+            if self.reading.is_judged:
+                state["deduplicated"] = self.reading.keeps_each_once
         if self.events.forgotten or self.lifted is not None:
             state["forgotten"] = bool(self.events.forgotten)
         if self.died:

@@ -167,6 +167,9 @@ class _History:
         if reading.unchanged and cursor == reading.cursor and not self._died and keeps == self._before.get("secrets"):
             self._tally.unchanged += int(self._before.get("commands", 0))
             return
+        if reading.keeps_each_once and not self._before.get("deduplicated"):
+            reason = "each command is kept only once in it, so what followed what is not learnt from it"
+            self._tally.failures.append(Failure(self._uri, reason, error=False))
         self._say_what_stays()
         events = CleanEvents(reading.entries, reading.first_position)
         texts, lifted = self._redacted(events), None

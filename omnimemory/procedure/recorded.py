@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from omnimemory.errors import EmbedderError, MemoryBudgetError
 from omnimemory.procedure.context_vectors import context_vectors
 from omnimemory.procedure.likeness import LikeContexts
+from omnimemory.procedure.order import orderless
 from omnimemory.procedure.predictor import CONTEXT, NextCommand
 from omnimemory.procedure.steps import Step, home_relative
 from omnimemory.records import Prediction
-from omnimemory.sources.history import is_deduplicated
 from omnimemory.storage.catalog import Catalog
 from omnimemory.storage.store import Store
 
@@ -119,9 +119,8 @@ class RecordedSteps:
 
 
 def _steps(catalog: Catalog, after: int, upto: int) -> Iterator[tuple[int, str | None, float | None, bool, Step]]:
-    # An event says which shell ran it; the history it came by may keep more than that shell's own.
-    formats = dict(catalog.rows("SELECT id, json_extract(state, '$.shell') FROM sources WHERE kind = 'history'"))
+    is_orderless = orderless(catalog)
     for block in catalog.blocks(_EVENTS if after else _FIRST, (after, upto), 1000):
         for _, text, timestamp, cwd, exit_code, session, source, shell in block:
             step = Step(text, home_relative(cwd), None if exit_code is None else exit_code == 0)
-            yield source, session, timestamp, is_deduplicated(formats.get(source) or shell), step
+            yield source, session, timestamp, is_orderless(source, shell), step

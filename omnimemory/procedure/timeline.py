@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TypeVar
 
+from omnimemory.procedure.order import orderless
 from omnimemory.procedure.steps import home_relative
-from omnimemory.sources.history import is_deduplicated
 from omnimemory.storage.catalog import Catalog
 
 __all__ = ["Run", "events_version", "read_session_rows", "read_sessions", "without_last"]
@@ -55,14 +55,14 @@ def events_version(catalog: Catalog) -> tuple[int, ...]:
 
 def read_session_rows(catalog: Catalog, gap: float) -> list[list[tuple[int, int, int]]]:
     """Return (number, event, command row) of the same sessions, in a tenth of the time; numbers grow with time."""
-    formats = _formats(catalog)
+    is_orderless = orderless(catalog)
     blocks = catalog.blocks(_ROWS, (), 1000)
     number = count()
     found = (
         ((source, session), at, (next(number), event, row))
         for block in blocks
         for event, row, at, session, source, shell in block
-        if not is_deduplicated(formats.get(source) or shell)
+        if not is_orderless(source, shell)
     )
     return _grouped(found, gap)
 
@@ -93,16 +93,12 @@ def without_last(sessions: list[list[Run]], most: int) -> tuple[list[list[Run]],
 
 
 def _runs(catalog: Catalog) -> Iterator[tuple[tuple[int, str | None], Run]]:
-    formats = _formats(catalog)
+    is_orderless = orderless(catalog)
     folders: dict[str | None, str | None] = {}
     for block in catalog.blocks(_EVENTS, (), 1000):
         for row, text, at, cwd, exit_code, session, source, shell in block:
-            if is_deduplicated(formats.get(source) or shell):
+            if is_orderless(source, shell):
                 continue
             if cwd not in folders:
                 folders[cwd] = home_relative(cwd)
             yield (source, session), Run(row, text, at, folders[cwd], None if exit_code is None else exit_code == 0)
-
-
-def _formats(catalog: Catalog) -> dict[int, str | None]:
-    return dict(catalog.rows("SELECT id, json_extract(state, '$.shell') FROM sources WHERE kind = 'history'"))

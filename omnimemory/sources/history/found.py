@@ -60,6 +60,10 @@ def stored_cursor(data: object) -> Cursor | RowCursor | None:
     return Cursor.from_json(data) or RowCursor.from_json(data)
 
 
+_MANY, _NEARLY_ALL = 100, 0.98
+_MAY_KEEP_EACH_ONCE = ("bash", "zsh")
+
+
 @dataclass(frozen=True, slots=True)
 class HistoryRead:
     """What one read of a history found.
@@ -80,3 +84,17 @@ class HistoryRead:
     cursor: Cursor | RowCursor
     oversize: int = 0
     unreadable: int = 0
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the entries are enough to tell if their shell repeats commands: the whole of a long history."""
+        return self.first_position == 0 and len(self.entries) >= _MANY
+
+    @property
+    def keeps_each_once(self) -> bool:
+        """Whether a shell that may keep all was told not to (``erasedups``, ``HIST_IGNORE_ALL_DUPS``).
+
+        People repeat themselves, so hundred commands that are all different say it. What followed what is lost then.
+        """
+        distinct = len(self.entries.commands())
+        return self.is_judged and self.shell in _MAY_KEEP_EACH_ONCE and distinct >= _NEARLY_ALL * len(self.entries)
