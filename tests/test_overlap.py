@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from store_cases import start
 
 from omnimemory.embedders.onnx import OnnxEmbedder
+from omnimemory.embedders.served import ServedEmbedder
 from omnimemory.embedders.static import StaticEmbedder
 from omnimemory.errors import EmbedderError, StoreError
 from omnimemory.ingest.overlap import ReadAhead, overlap
@@ -261,6 +262,7 @@ def test_a_process_that_is_stopped_midway_leaves_whole_batches_and_the_next_one_
     assert dump(tmp_path / "stopped") == dump(tmp_path / "wanted")
 
 
-def test_an_onnx_model_works_aside_and_the_static_one_does_not():
+def test_onnx_models_and_servers_work_aside_and_the_static_model_does_not():
     assert OnnxEmbedder.works_aside
+    assert ServedEmbedder.works_aside
     assert not hasattr(StaticEmbedder, "works_aside")

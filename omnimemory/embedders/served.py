@@ -73,6 +73,9 @@ class ServedEmbedder:
     most whatever it says; ``space`` is what else changes its vectors.
     """
 
+    works_aside = True
+    """It waits for a server: an ingest reads and stores meanwhile."""
+
     def __init__(
         self,
         name: str,
