@@ -65,10 +65,11 @@ class EmbeddingService:
         self.observer = observer
         self.sequence_decay = sequence_decay
         self._costs = Costs(embedder, observer)
-        scheduler.join(self)
+        self.seat = object()  # what the scheduler knows this service by, and does not keep it alive with
+        scheduler.join(self.seat)
         loadable = self._costs.loadable()
         if loadable is not None:
-            scheduler.residency.know(loadable, self)
+            scheduler.residency.know(loadable, self.seat)
 
     @property
     def dim(self) -> int:
@@ -238,7 +239,7 @@ class EmbeddingService:
         try:
             self.embedder.close()
         finally:
-            self.scheduler.leave(self)
+            self.scheduler.leave(self.seat)
             if self.observer is not None:
                 self.observer.learned.save()
             if self.cache is not None:

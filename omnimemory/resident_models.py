@@ -222,7 +222,7 @@ class ResidentModels:
     def _know(self, model: Loadable) -> None:
         known = self._residency.get(model.name)
         if known is None or model.served:
-            self._residency.know(model, self.service)
+            self._residency.know(model, self.service.seat)
 
     def _here(self) -> Iterator[LoadedModel]:
         now = time.monotonic()

@@ -131,6 +131,19 @@ def test_fifty_memories_that_come_and_go_leave_nothing(settings, beside):
         one.embeddings.embed_text("the last text", use_cache=False)
 
 
+def test_a_memory_that_is_dropped_and_never_closed_frees_its_model(settings):
+    gc.collect()
+    gc.disable()
+    try:
+        memory = Memory(settings=settings)
+        memory.embeddings.embed_text("a text")
+        service = weakref.ref(memory.embeddings)
+        del memory
+        assert service() is None
+    finally:
+        gc.enable()
+
+
 HOLDER = """
 import sys
 from omnimemory.config import load_settings
