@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.children import in_child
@@ -104,10 +105,8 @@ def _memory_row(
         return Row("ingest", what, f"only {count:,} vectors: not enough to tell")
     small = _part_of(options.work / "first", kind, source, counts, first)
     say(f"  memory: the first {first:,}")
-    start = _round(options.work, "ours", -1, source=str(small), kind=kind)
-    before = start["peak"] + start["drain_peak"]
-    peaks = sorted(result["peak"] + result["drain_peak"] for result in results)
-    growth = (peaks[len(peaks) // 2] - before) / (count - start["vectors"])
+    starts = [_round(options.work, "ours", -turn, source=str(small), kind=kind) for turn in range(1, len(results) + 1)]
+    growth = (_median_peak(results) - _median_peak(starts)) / (count - starts[0]["vectors"])
     allowed = 2.2 * 4 * DIM + 1024
     row = Row(
         "ingest",
@@ -115,11 +114,15 @@ def _memory_row(
         f"{growth:,.0f} B = {growth / (4 * DIM):.2f} x raw",
         f"2.2 x raw + 1 KB = {allowed:,.0f} B",
         data={
-            "all": [{name: result[name] for name in ("vectors", "peak", "drain_peak")} for result in results],
-            "first": {name: start[name] for name in ("vectors", "peak", "drain_peak")},
+            side: [{name: result[name] for name in ("vectors", "peak", "drain_peak")} for result in rounds]
+            for side, rounds in (("all", results), ("first", starts))
         },
     )
     return at_most(row, round(allowed), growth)
+
+
+def _median_peak(results: list[dict[str, Any]]) -> float:
+    return median(result["peak"] + result["drain_peak"] for result in results)
 
 
 def _part_of(folder: Path, kind: str, source: Path, counts: dict[str, int], first: int) -> Path:
