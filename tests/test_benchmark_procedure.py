@@ -1,8 +1,10 @@
 """``benchmarks procedure`` runs at a tiny size, and what holds at any size is judged."""
 
+import pytest
 from test_benchmarks import benchmark, rows_of
 
 
+@pytest.mark.slow
 def test_procedure_measures_ingest_questions_one_command_more_and_half_steps(tmp_path):
     rows = rows_of(benchmark(tmp_path, "procedure", "--quick", "--json"))
     titles = {row["what"]: row for row in rows}

@@ -1,7 +1,6 @@
 """The benchmarks run: tiny sizes, every ratio printed, nothing outside a temporary folder. No time is asserted.
 
-Two of them run with every ``make test``; the others cost a minute and more together, so they run in ``make soak`` and
-in ``.ci/run``.
+One of them runs with every ``make test``; the others cost a minute and more together: see the mark ``slow``.
 """
 
 import json
@@ -61,11 +60,11 @@ JUDGED = {
 }
 
 
-QUICK = {"cache", "startup"}
+QUICK = {"cache"}
 
 
 @pytest.mark.parametrize(
-    "command", [pytest.param(name, marks=() if name in QUICK else pytest.mark.soak) for name in COMPARED]
+    "command", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in COMPARED]
 )
 def test_a_benchmark_runs_and_prints_its_ratios(command, tmp_path):
     rows = rows_of(benchmark(tmp_path, *command.split(), "--quick", "--json"))
@@ -83,7 +82,7 @@ def test_a_benchmark_runs_and_prints_its_ratios(command, tmp_path):
     assert not list(tmp_path.iterdir()), "the temporary folder was not removed"
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 def test_the_hook_is_measured_in_every_shell_that_is_there(tmp_path):
     rows = rows_of(benchmark(tmp_path, "hook", "--quick", "--json"))
     for shell in ("bash", "zsh", "fish"):
@@ -96,7 +95,7 @@ def test_the_hook_is_measured_in_every_shell_that_is_there(tmp_path):
         assert all(time > 0 for row in found for time in row["data"]["ours"] + row["data"]["limit"])
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 def test_the_table_has_a_column_for_each_part_of_the_comparison(tmp_path):
     done = benchmark(tmp_path, "cache", "--quick")
     assert done.returncode == 0, done.stderr
@@ -108,7 +107,7 @@ def test_the_table_has_a_column_for_each_part_of_the_comparison(tmp_path):
     assert "round 1 of 1" in done.stderr
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 def test_schedule_measures_an_admission_and_its_share_of_a_batch(tmp_path):
     rows = rows_of(benchmark(tmp_path, "schedule", "--quick", "--json"))
     titles = {row["what"]: row for row in rows}
@@ -131,7 +130,7 @@ def test_fusion_says_what_it_lacks(tmp_path):
     assert "--docs PATH" in rows[1]["what"]
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 def test_redaction_says_what_it_lacks_and_measures_what_it_has(tmp_path):
     rows = rows_of(benchmark(tmp_path, "redaction", "--quick", "--json"))
     assert "--tldr PATH" in rows[0]["what"]
@@ -152,7 +151,7 @@ def test_embed_without_the_model_says_what_it_lacks(tmp_path):
     assert "--models PATH" in rows[0]["what"]
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 def test_embed_compares_with_the_bare_session_and_with_the_peers_that_there_are(minilm, tmp_path):
     models = minilm.folder.parent
     rows = rows_of(benchmark(tmp_path, "embed", "--quick", "--json", "--models", models, "--texts", "20"))
@@ -171,7 +170,7 @@ def test_embed_compares_with_the_bare_session_and_with_the_peers_that_there_are(
     assert not [path for path in tmp_path.iterdir() if path.name != ".ses"], "the temporary folder was not removed"
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 def test_ready_tells_when_the_first_answer_is_there_and_where_a_search_spends_its_time(tmp_path):
     rows = rows_of(benchmark(tmp_path, "ready", "--quick", "--json", "--rows", "20"))
     titles = {row["what"]: row for row in rows}
@@ -186,7 +185,7 @@ def test_ready_tells_when_the_first_answer_is_there_and_where_a_search_spends_it
 FLOWERS = ("daisy", "iris", "poppy", "rose", "tulip", "violet", "lily", "lotus", "peony", "aster", "dahlia", "clover")
 
 
-@pytest.mark.soak
+@pytest.mark.slow
 def test_fusion_fits_both_kinds_and_scores_the_winner_on_the_other_half(tmp_path):
     pages, folder = tmp_path / "pages.tsv", tmp_path / "docs"
     lines = [f"{name}\tShow the {name} of the garden\tgarden --show {name}" for name in FLOWERS]

@@ -34,6 +34,7 @@ def whole(tmp_path_factory):
     return Base(tmp_path_factory.mktemp("damage"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", IN_INDEX, ids=str)
 def test_damage_of_the_index_never_reaches_an_answer(whole, case):
     assert whole.outcome(case).complaints() == []

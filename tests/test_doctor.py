@@ -183,6 +183,7 @@ def test_looking_at_a_memory_that_is_not_there_does_not_make_it(settings, comman
     assert not settings.cache.path.exists()
 
 
+@pytest.mark.slow
 def test_an_index_without_a_manifest_is_questioned_and_that_is_said(indexed, tmp_path):
     fill(indexed, tmp_path)
     manifest = next((indexed.store.path / "index").iterdir()) / "manifest.json"

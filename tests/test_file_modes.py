@@ -24,6 +24,7 @@ OPERATIONS = {
     "record": ["record 'make lint' --exit-code 1"],
     "next": ["next 'make test'"],
     "sessions": ["sessions 'make test'"],
+    "steps": ["steps 'make test'"],
     "workflows": ["workflows", "workflows --support 2 --json"],
     "why-failed": ["why-failed 'make lint'"],
     "status": ["status"],

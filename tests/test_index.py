@@ -560,6 +560,7 @@ def garble(path):
     path.write_bytes(bytes(255 - byte for byte in path.read_bytes()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "fits"),
     [

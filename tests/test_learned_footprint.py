@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -25,6 +27,7 @@ def child(minilm, file, seed, how) -> list[tuple[int, int, int]]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_learned_footprints_are_close_to_the_peaks_of_other_processes(minilm, tmp_path):
     file = tmp_path / "learned.sqlite3"
     estimated = child(minilm, file, 1, "learn")

@@ -83,7 +83,7 @@ def test_a_memory_over_it_ingests_and_finds(server, tmp_path):
     values = {
         "store.path": tmp_path / "store",
         "cache.path": tmp_path / "cache",
-        "model.name": "openai:minilm",
+        "embedding.model": "openai:minilm",
         "servers.openai_url": server,
     }
     with Memory(settings=Settings().with_values(values)) as memory:

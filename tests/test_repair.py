@@ -60,6 +60,7 @@ MENDED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", MENDED)
 def test_what_can_be_mended_is_mended_without_a_model(healthy, harm):
     before, asked = answers(healthy), EMBEDDER.asked
@@ -174,6 +175,7 @@ def test_the_command_mends_and_asks_before_it_gives_anything_up(healthy):
     assert value(healthy, "SELECT count(*) FROM events") == 29
 
 
+@pytest.mark.slow
 def test_texts_are_put_back_from_the_copy_in_the_index(indexed, tmp_path):
     fill(indexed, tmp_path)
     before = answers(indexed)

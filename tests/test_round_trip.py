@@ -50,7 +50,7 @@ def round_trip(folder, files, events, plain, notes, vectors):
         assert exported(memory, vectors=True) == copied
 
 
-@hypothesis.settings(max_examples=12)
+@hypothesis.settings(max_examples=6)
 @given(files=FILES, events=EVENTS, plain=st.lists(COMMANDS, max_size=4), notes=NOTES, vectors=st.booleans())
 def test_export_import_and_backup_are_faithful(tmp_path_factory, files, events, plain, notes, vectors):
     round_trip(tmp_path_factory.getbasetemp() / f"case{next(FOLDERS)}", files, events, plain, notes, vectors)

@@ -115,6 +115,7 @@ def test_an_older_backup_that_is_put_back_is_read_and_believed(path, caplog):
     assert how_opened(path) == "believed"
 
 
+@pytest.mark.slow
 def test_a_change_right_after_the_close_is_noticed(settings, path):
     for number in range(20):
         with memory_of(settings) as memory:

@@ -322,6 +322,7 @@ def test_while_another_process_holds_the_index_searches_are_exact_and_it_drains_
         assert answers(store) == (exactly(store), {"chroma"})
 
 
+@pytest.mark.slow
 def test_a_drainer_that_is_killed_midway_loses_and_doubles_nothing(tmp_path):
     already = 10
     with opened(tmp_path / "store", exact_rows=0, drain=DrainOptions(batch_size=5)) as store:
@@ -368,6 +369,7 @@ def test_the_place_of_what_is_gone_but_still_in_the_index_goes_to_the_next(tmp_p
         assert store.nearest("documents", vectors[5], 10).rows == nearest[gone : gone + 10]
 
 
+@pytest.mark.slow
 def test_an_index_that_fails_while_it_is_open_is_made_anew_and_answers_stay_right(tmp_path):
     with opened(tmp_path / "store", exact_rows=0) as store:
         vectors = add_rows(store, 300)
@@ -447,6 +449,7 @@ with opened(Path(sys.argv[1]), exact_rows=0) as store:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_drain_with_its_reason_and_nothing_is_lost(tmp_path):
     reason, answer = run(FULL_DISK, tmp_path / "store").splitlines()
     assert "failed" in reason or "full" in reason
@@ -458,6 +461,7 @@ def test_a_full_disk_stops_the_drain_with_its_reason_and_nothing_is_lost(tmp_pat
     assert_same(chroma_holds(tmp_path / "store"), held)
 
 
+@pytest.mark.slow
 def test_a_worn_index_is_made_anew_by_the_drain(tmp_path):
     with opened(tmp_path / "store", exact_rows=0) as store:
         add_rows(store, 5200)

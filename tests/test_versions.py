@@ -194,6 +194,7 @@ def chroma_answers(settings):
         return memory.status()["store"]["index"]["generation"], [(hit.text, hit.score) for hit in hits]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
