@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fault_cases import copy_of, dump, neighbours, tell
@@ -144,6 +145,21 @@ def test_two_threads_that_read_on_a_full_disk_keep_no_other_process_out(stage, d
     found = command(place, "search", "lighthouse")
     connections.close()
     assert found.returncode == 0, found.stderr
+
+
+def test_many_threads_open_a_catalog_at_once_on_a_full_disk(stage, disk):
+    place = copy_of(stage.folder / "indexed", disk / "place")
+    fill(disk)
+    connections = Connections(place / "store" / "catalog.sqlite3")
+
+    def read():
+        with connections.use() as connection:
+            return connection.execute("SELECT count(*) FROM chunks").fetchone()[0]
+
+    with ThreadPoolExecutor(4) as pool:
+        counts = set(pool.map(lambda _: read(), range(3000)))
+    connections.close()
+    assert len(counts) == 1
 
 
 def test_a_connection_is_kept_where_there_is_room(stage, disk):

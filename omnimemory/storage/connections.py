@@ -61,6 +61,7 @@ class Connections:
         self._local = threading.local()
         self._held: list[_Held] = []
         self._lock = threading.RLock()
+        self._opening = threading.Lock()
         self._refusal = ""
         refuse_after_busy_fork()
         watch_forks(self)
@@ -112,20 +113,24 @@ class Connections:
 
     def _connect(self) -> _Held:
         self._close_ended()
-        try:
-            connection = _opened(self._path)
-            held = _Held(connection, threading.current_thread(), once=_shares_heap(self._path))
-        except sqlite3.OperationalError as error:
-            how = _way_to_read(self._path, error)
-            if how is None:
-                raise
-            held = _Held(_opened(self._path, how), threading.current_thread(), once=True)
+        with self._opening:  # on a full disk an attempt that is failing would take another thread's along with it
+            held = self._open()
         with self._lock:
             if not self._refusal:
                 self._held.append(held)
                 return held
         held.connection.close()
         raise StoreError(self._refusal)
+
+    def _open(self) -> _Held:
+        try:
+            connection = _opened(self._path)
+            return _Held(connection, threading.current_thread(), once=_shares_heap(self._path))
+        except sqlite3.OperationalError as error:
+            how = _way_to_read(self._path, error)
+            if how is None:
+                raise
+            return _Held(_opened(self._path, how), threading.current_thread(), once=True)
 
     def _close_ended(self) -> None:
         # A server may start a thread for each request: what they leave behind must not pile up.
@@ -138,6 +143,7 @@ class Connections:
     def leave_to_parent(self, *, close: bool) -> None:
         """See :class:`~omnimemory.storage.forked_sqlite.Holder`."""
         self._lock = threading.RLock()  # a thread that does not exist here may have held the old one
+        self._opening = threading.Lock()
         self._refusal = _FORKED
         held, self._held = self._held, []
         self._local = threading.local()
