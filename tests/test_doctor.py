@@ -123,12 +123,16 @@ def test_another_model_than_the_settings_name_is_said(healthy):
 
 def test_an_index_that_somebody_uses_is_left_alone(healthy):
     in_catalog("INSERT INTO generations (id, state) VALUES (1, 'active')")(healthy)
+    made_by_chroma = healthy.store.path / "index" / "1"
+    made_by_chroma.mkdir(parents=True)
+    made_by_chroma.chmod(0o755)
     lock = IndexLock(healthy.store.path / "index.lock")
     assert lock.acquire()
     found = examine(healthy.with_values({"index.enabled": True}))
     lock.release()
     assert found.ok
     assert [text.partition(":")[0] for text in found.skipped] == ["index"]
+    assert "files" in [one.check for one in examine(healthy).findings]
 
 
 def test_folders_of_old_indexes_and_a_lost_index_are_said(healthy):

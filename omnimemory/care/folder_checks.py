@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from omnimemory.care.findings import ERROR, NOTICE, WARNING, Finding
+from omnimemory.care.index_checks import held_index
 from omnimemory.care.subject import Subject
+from omnimemory.errors import StoreBusyError
 from omnimemory.storage.room import free_bytes
 from omnimemory.storage.store_folder import CATALOG, bytes_under
 
@@ -30,10 +32,25 @@ def files(subject: Subject) -> Iterator[Finding]:
                 fix = f"chown -R {os.geteuid()} {folder}, if it is yours"
                 yield Finding("files", ERROR, f"{path} belongs to user {status.st_uid}, not to you.", fix)
         readable = open_to_others(folder)
+        if any(_of_index(path, folder) for path in readable) and _index_in_use(subject.path):
+            readable = [path for path in readable if not _of_index(path, folder)]
         if readable:
             named = ", ".join(path.name for path in readable[:3]) + ", ..." * (len(readable) > 3)
             message = f"{len(readable)} of the files and folders in {folder} are open to other users: {named}."
             yield Finding("files", WARNING, message, "omnimemory repair")
+
+
+def _of_index(path: Path, store: Path) -> bool:
+    return path.is_relative_to(store / "index")
+
+
+def _index_in_use(store: Path) -> bool:
+    # Chroma makes files that everybody may read, in a folder that nobody else may enter; soon they are closed as well.
+    try:
+        with held_index(store):
+            return False
+    except StoreBusyError:
+        return True
 
 
 def open_to_others(folder: Path) -> list[Path]:
