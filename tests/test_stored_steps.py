@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from omnimemory import Memory
 from omnimemory.procedure.stored_steps import SEQUENCE, StepChanges, sequence_table, store_steps, transition_table
 from omnimemory.records import IngestReport
+from omnimemory.storage.steps import clear_steps
 from omnimemory.storage.vectors import read_vectors
 
 LINES = ["cd api", "git pull", "make test", "git add .", "git commit -m x", "git push", "cd web", "npm test", "ls"]
@@ -148,3 +150,20 @@ def test_damaged_steps_are_named_and_made_again(settings, tmp_path):
         bring(memory, tmp_path, LINES)
         assert memory.doctor().ok
         assert sorted(told(memory, "transitions").values()) == whole
+
+
+def test_several_that_store_the_same_steps_at_once_store_each_once(memory, tmp_path):
+    lines = [f"command {number % 401} {number % 7}" for number in range(3000)]
+    bring(memory, tmp_path, lines)
+    change(memory)
+    expected = told(memory, "transitions"), told(memory, "sequences")
+    for _ in range(3):
+        with memory.store.catalog.transaction() as sql:
+            clear_steps(sql)
+        with ThreadPoolExecutor(4) as pool:
+            changes = list(pool.map(lambda _: change(memory), range(4)))
+        assert sum(one.transitions_added for one in changes) == len(expected[0])
+        assert sum(one.sequences_added for one in changes) == len(expected[1])
+        assert (set(told(memory, "transitions").values()), set(told(memory, "sequences").values())) == tuple(
+            set(found.values()) for found in expected
+        )

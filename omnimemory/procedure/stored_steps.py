@@ -8,8 +8,12 @@ newest are kept: of 100,000 events all 68,000 took five times as long as the res
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from heapq import nlargest
@@ -30,9 +34,15 @@ __all__ = ["SEQUENCE", "StepChanges", "sequence_table", "stale_steps", "store_st
 SEQUENCE = 8
 """Commands of a stored sequence, at most."""
 _BATCH = 1000
+_ATTEMPTS = 5
+"""After these the next ingest completes what others kept changing."""
 _One = TypeVar("_One")
 Contents = tuple[int, int | str]
 VectorsOf = dict[int, NDArray[np.float32]]
+
+
+class _EventsChangedError(Exception):
+    """The events are not those any more that the steps at hand were read from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +72,33 @@ def store_steps(store: Store, gap: float, decay: float, most: int) -> StepChange
 
     Of each kind the ``most`` that ran last are kept.
     """
-    if store.why_outdated() is not None:
-        return StepChanges()
-    settled = _state(store, gap, decay, most)
-    if store.catalog.meta(SETTLED) == settled:
-        return StepChanges()
+    counts: Counter[str] = Counter()
+    for _ in range(_ATTEMPTS):
+        if store.why_outdated() is not None or store.catalog.meta(SETTLED) == _state(store, gap, decay, most):
+            break
+        with contextlib.suppress(_EventsChangedError):
+            _settle(store, gap, decay, most, counts)
+    return StepChanges(**counts)
+
+
+def _settle(store: Store, gap: float, decay: float, most: int, counts: Counter[str]) -> None:
+    seen = _state(store, gap, decay, most)
+
+    @contextlib.contextmanager
+    def transaction() -> Iterator[sqlite3.Connection]:
+        # Whoever writes knows all events: two processes that do this at once want the same steps, and what was
+        # forgotten meanwhile is not put back.
+        with store.catalog.transaction() as sql:
+            if _state(store, gap, decay, most) != seen:
+                raise _EventsChangedError
+            yield sql
+
     transitions, sequences = transition_table(store), sequence_table(store, decay)
     pairs, runs = _wanted(store, gap, most)
-    changes = StepChanges(
-        *_change(store, transitions, pairs, _of_transitions),
-        *_change(store, sequences, runs, partial(_of_sequences, decay=decay)),
-    )
-    with store.catalog.transaction() as sql:
-        sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (SETTLED, settled))
-    return changes
+    _change(store, transitions, pairs, _of_transitions, transaction, counts)
+    _change(store, sequences, runs, partial(_of_sequences, decay=decay), transaction, counts)
+    with transaction() as sql:
+        sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (SETTLED, seen))
 
 
 def stale_steps(store: Store, gap: float, decay: float, most: int) -> StepChanges:
@@ -102,7 +125,8 @@ def _state(store: Store, gap: float, decay: float, most: int) -> str:
     collection = store.commands.collection
     counts = store.catalog.rows(
         "SELECT c.deletes, c.updates, (SELECT max(row) FROM vectors WHERE collection_id = c.id), "
-        "(SELECT seq FROM sqlite_sequence WHERE name = 'events'), (SELECT max(id) FROM events) "
+        "(SELECT seq FROM sqlite_sequence WHERE name = 'events'), (SELECT max(id) FROM events), "
+        "(SELECT count(*) FROM events) "
         "FROM collections c WHERE c.id = ?",
         (collection.id,),
     )
@@ -120,28 +144,25 @@ def _change(
     table: StepTable,
     wanted: set[Contents],
     made: Callable[[Sequence[Contents], VectorsOf], tuple[list[Contents], NDArray[np.float32]]],
-) -> tuple[int, int]:
-    """Add what is missing and remove what no event speaks of any more; return how many came and went."""
+    transaction: Callable[[], AbstractContextManager[sqlite3.Connection]],
+    counts: Counter[str],
+) -> None:
+    """Add what is missing and remove what no event speaks of any more; count what came and went."""
     gone, new = table.orphans(), set(wanted)
-    removed = 0
     for row, *contents in table.known():
         if tuple(contents) in new:
             new.remove((contents[0], contents[1]))
         else:
             gone.append(row)
-            removed += 1
     for part in _parts(gone):
-        with store.catalog.transaction() as sql:
-            table.remove(sql, part)
-    added = 0
+        with transaction() as sql:
+            counts[f"{table.kind}_removed"] += table.remove(sql, part)
     for some in _parts(sorted(new)):
         members = sorted({row for one in some for row in _members(one)})
-        with store.catalog.transaction() as sql:  # meanwhile nobody forgets one of the commands
+        with transaction() as sql:
             kept, vectors = made(some, vectors_of(store.catalog, store.commands.collection, members))
-            table.fill(sql, table.add(sql, kept), vectors)
-        added += len(kept)
+            counts[f"{table.kind}_added"] += table.add(sql, kept, vectors)
         store.committed()
-    return added, removed
 
 
 def _members(contents: Contents) -> tuple[int, ...]:

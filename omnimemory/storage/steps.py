@@ -58,11 +58,19 @@ class StepTable:
         """Return the rows of the commands of these rows, in the order they ran."""
         raise NotImplementedError
 
-    def add(self, sql: sqlite3.Connection, contents: Iterable[tuple[int, int | str]]) -> list[int]:
-        """Store new rows: (before, after), or (event, commands as JSON). Return their numbers, in order."""
-        first, second = _COLUMNS[self.kind]
-        query = f"INSERT INTO {self.kind} ({first}, {second}, checksum) VALUES (?, ?, ?) RETURNING id"
-        return [int(sql.execute(query, (*both, step_checksum(*both))).fetchone()[0]) for both in contents]
+    def add(
+        self, sql: sqlite3.Connection, contents: Iterable[tuple[int, int | str]], vectors: NDArray[np.float32]
+    ) -> int:
+        """Store new rows, (before, after) or (event, commands as JSON), with their vectors (n, dim).
+
+        What another process stored meanwhile is left as it is. Returns how many were stored.
+        """
+        columns = ", ".join((*_COLUMNS[self.kind], "checksum"))
+        query = f"INSERT INTO {self.kind} ({columns}) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING id"
+        stored = [sql.execute(query, (*both, step_checksum(*both))).fetchone() for both in contents]
+        new = [place for place, row in enumerate(stored) if row is not None]
+        insert_vectors(sql, self.collection, [int(stored[place][0]) for place in new], vectors[new])
+        return len(new)
 
     def known(self) -> Iterator[tuple[int, int, Any]]:
         """Yield (row, *contents) of all rows as :meth:`add` took them."""
@@ -70,13 +78,9 @@ class StepTable:
         for block in self._catalog.blocks(query, (), 1000):
             yield from block
 
-    def fill(self, sql: sqlite3.Connection, rows: Sequence[int], vectors: NDArray[np.float32]) -> None:
-        """Store the vectors (n, dim) of new rows."""
-        insert_vectors(sql, self.collection, rows, vectors)
-
-    def remove(self, sql: sqlite3.Connection, rows: Sequence[int]) -> None:
-        """Delete these rows, their vectors, and what the index has of them."""
-        _remove(sql, self.collection, rows)
+    def remove(self, sql: sqlite3.Connection, rows: Sequence[int]) -> int:
+        """Delete these rows, their vectors, and what the index has of them; return how many rows there were."""
+        return _remove(sql, self.collection, rows)
 
     def orphans(self) -> list[int]:
         """Return the items that have a vector and are not there, as after a repair."""
@@ -235,9 +239,11 @@ def _unsettle(sql: sqlite3.Connection) -> None:
     sql.execute("DELETE FROM meta WHERE key = ?", (SETTLED,))
 
 
-def _remove(sql: sqlite3.Connection, collection: Collection, rows: Sequence[int]) -> None:
+def _remove(sql: sqlite3.Connection, collection: Collection, rows: Sequence[int]) -> int:
     delete_vectors(sql, collection, [(row, _public(collection.name, row)) for row in rows])
+    before = sql.total_changes
     sql.executemany(f"DELETE FROM {collection.name} WHERE id = ?", ((row,) for row in rows))
+    return sql.total_changes - before
 
 
 def _collections(sql: sqlite3.Connection, kinds: Sequence[str] = STEP_KINDS) -> list[Collection]:
