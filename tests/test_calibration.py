@@ -37,6 +37,7 @@ def tiny(settings, folder, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_every_size_is_measured_and_the_best_is_used_by_the_next_memory(tiny):
     with Memory(settings=tiny) as memory:
         usual = memory.embeddings.embedder.budget

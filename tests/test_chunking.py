@@ -95,7 +95,7 @@ TEXTS = st.lists(BITS, max_size=60).map("".join)
 @example(text="## Sub\n 00000end. ", size=16, share=0.0, counter="characters", kind="code")
 @example(text="。      ## Sub\n# H\n", size=16, share=0.0, counter="characters", kind="text")
 @example(text="", size=16, share=0.0, counter="words", kind="text")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_chunks_cover_the_text_exactly_and_are_never_too_long(text, size, share, counter, kind):
     count = COUNTERS[counter]
     headings = tuple(Heading(match.start(), len(match[1]), "H") for match in re.finditer(r"(#+) ", text))

@@ -56,6 +56,7 @@ def data(environment):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_it_is_plain_text_that_fits_a_terminal(text):
     lines = text.splitlines()
     assert len(lines) <= 70

@@ -183,6 +183,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_the_command_line_ends_at_once_and_the_next_run_completes_the_index(indexed, tmp_path):
     (tmp_path / "notes").mkdir()
     for number in range(1500):

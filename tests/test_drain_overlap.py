@@ -61,6 +61,7 @@ def test_the_first_generation_is_taken_up_where_a_drain_was_broken_off(store):
         index.close()
 
 
+@pytest.mark.slow
 def test_the_child_that_drains_starts_while_a_large_history_is_still_being_read(indexed, tmp_path):
     history = tmp_path / "history"
     history.write_text("".join(f"echo {'x' * 200} {number}\n" for number in range(1500)))

@@ -86,6 +86,7 @@ def test_what_the_shell_is_told_not_to_keep_is_not_written_down(terminal, shell)
     assert [row[0] for row in shown.events()][:2] == ["true before", "true after"]
 
 
+@pytest.mark.slow
 @EVERY
 def test_two_shells_at_once_are_recorded_in_full_while_their_files_are_taken_away(terminal, shell):
     pair = [terminal(shell), terminal(shell)]

@@ -345,7 +345,7 @@ def model():
 
 
 @given(rounds=edits())
-@hypothesis_settings(max_examples=10)
+@hypothesis_settings(max_examples=6)
 def test_however_files_change_the_store_is_as_if_made_of_them_anew_and_the_counts_add_up(model, rounds):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "docs")

@@ -172,6 +172,7 @@ print(migrate(Path(sys.argv[1]), sys.argv[3], sys.argv[4], directory=Path(sys.ar
 """
 
 
+@pytest.mark.slow
 def test_processes_that_migrate_at_once_do_it_once(tmp_path, catalog):
     before = content_of(catalog)
     folder = migrations_with_one_more(tmp_path / "more")

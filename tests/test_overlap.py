@@ -238,6 +238,7 @@ with Memory(settings=Settings().with_values({**values, "index.enabled": False}),
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "ctrl-c"])
 @pytest.mark.parametrize("batch", [1, 3, 7])
 def test_a_process_that_is_stopped_midway_leaves_whole_batches_and_the_next_one_completes_them(

@@ -249,6 +249,7 @@ def test_p17_hybrid_search_works_locally(settings):
         assert hit.ranks == {"vector": 1, "keyword": 1}
 
 
+@pytest.mark.slow
 def test_p18_more_texts_than_chroma_takes_at_once(indexed):
     with opened(indexed) as memory:
         memory.add([f"note {n}" for n in range(6000)])

@@ -34,7 +34,9 @@ def environment(folder) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("agents", "rounds"), [(4, 12), pytest.param(12, 400, marks=pytest.mark.soak)], ids=["few", "many"]
+    ("agents", "rounds"),
+    [pytest.param(4, 12, marks=pytest.mark.slow), pytest.param(12, 400, marks=pytest.mark.soak)],
+    ids=["few", "many"],
 )
 def test_each_of_them_is_there_once_with_all_that_was_said(tmp_path, monkeypatch, agents, rounds):
     for name, value in environment(tmp_path).items():

@@ -33,7 +33,7 @@ LINES = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(LINES)
 def test_redacting_twice_changes_nothing_more(text):
     for redact in (Redactor().command, Redactor().document):
@@ -43,7 +43,7 @@ def test_redacting_twice_changes_nothing_more(text):
         assert again.counts == {}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(LINES)
 def test_masking_twice_changes_nothing_more_and_keeps_what_is_redacted(text):
     stored = Redactor().command(text).text
@@ -52,7 +52,7 @@ def test_masking_twice_changes_nothing_more_and_keeps_what_is_redacted(text):
     assert PLACEHOLDER.findall(shown) == PLACEHOLDER.findall(stored)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(LINES)
 def test_what_is_not_replaced_is_kept_to_the_letter_and_in_order(text):
     found = Redactor().command(text)
@@ -66,7 +66,7 @@ def test_what_is_not_replaced_is_kept_to_the_letter_and_in_order(text):
         position = text.index(piece, position) + len(piece)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(LINES)
 def test_the_words_of_a_line_lie_inside_it_and_in_order(text):
     position = 0

@@ -269,6 +269,7 @@ def test_the_doctor_tells_of_moves_that_are_not_ended_and_complains_of_nothing(f
     assert "--confirm" in found.findings[0].fix
 
 
+@pytest.mark.slow
 def test_the_index_is_made_anew_of_the_new_vectors(indexed, tmp_path):
     chosen = indexed.with_values({"search.exact_rows": 0})
     with Memory(settings=chosen, model="static") as memory:

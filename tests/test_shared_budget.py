@@ -95,7 +95,7 @@ def has_answered(child):
     return bool(select.select([child.stdout], [], [], 0)[0])
 
 
-@pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.soak)])
 def test_two_ingests_at_once_are_never_promised_more_than_there_is(pair, tmp_path, rounds):
     ledger = Ledger(tmp_path / "state")
     for number in range(rounds):

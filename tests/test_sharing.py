@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from omnimemory.memory import Memory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,6 +107,7 @@ def test_two_processes_ingest_the_same_folder_at_once(settings, tmp_path):
         assert memory.status()["store"]["documents"]["chunks"] == 120
 
 
+@pytest.mark.slow
 def test_a_killed_ingest_is_finished_by_the_next_one(indexed, tmp_path):
     folder = tmp_path / "docs"
     folder.mkdir()

@@ -392,6 +392,7 @@ def test_an_index_that_fails_while_it_is_open_is_made_anew_and_answers_stay_righ
     assert_same(chroma_holds(tmp_path / "store"), held)
 
 
+@pytest.mark.slow
 def test_an_index_that_only_looks_sound_is_made_anew_by_the_drain_that_stumbles_over_it(tmp_path):
     with opened(tmp_path / "store", exact_rows=0) as store:
         add_rows(store, 20)
@@ -670,6 +671,7 @@ with opened(Path(sys.argv[1]), exact_rows=0) as store:
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_left_open_and_nothing_warns(tmp_path):
     child = start(QUIET, tmp_path / "store", PYTHONWARNINGS="error", PYTHONDEVMODE="1")
     out, err = child.communicate(timeout=100)

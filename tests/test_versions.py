@@ -130,6 +130,7 @@ with Memory(settings=settings) as memory:
 POINTS = ["migrate.copy", "migrate.upgrade", "migrate.backup", "migrate.switch", "migrate.done"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "point", [pytest.param(p, marks=() if p in POINTS[1:4:2] else (pytest.mark.soak,)) for p in POINTS]
 )

@@ -181,6 +181,7 @@ def test_a_command_that_its_shell_and_its_hook_tell_is_counted_once(settings, tm
         assert total == memory.status()["store"]["commands"]["events"] == 3
 
 
+@pytest.mark.slow
 def test_a_watch_that_is_killed_goes_on_where_it_was_beside_another_writer(watching, tmp_path, monkeypatch):
     monkeypatch.setenv("OMNIMEMORY_INDEX_ENABLED", "false")
     history = tmp_path / "history.zsh"
