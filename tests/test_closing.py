@@ -110,6 +110,7 @@ print(strange)
 """
 
 
+@pytest.mark.slow
 def test_a_memory_that_is_closed_while_threads_search_ends_their_searches_and_nothing_else(settings):
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", CLOSED_UNDER_SEARCHES, str(settings.store.path), str(settings.cache.path)],

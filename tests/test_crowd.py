@@ -93,7 +93,10 @@ def index_misses(memory: Memory) -> tuple[list[str], int]:
 
 @pytest.mark.parametrize(
     ("writers", "readers", "rounds", "seconds"),
-    [(3, 2, 4, 60), pytest.param(8, 4, 10**6, 300, marks=[pytest.mark.soak, pytest.mark.timeout(1500)])],
+    [
+        pytest.param(3, 2, 4, 60, marks=pytest.mark.slow),
+        pytest.param(8, 4, 10**6, 300, marks=[pytest.mark.soak, pytest.mark.timeout(1500)]),
+    ],
     ids=["few", "8-and-4-for-5-minutes"],
 )
 def test_nothing_is_lost_or_doubled_and_readers_see_what_was_acknowledged(tmp_path, writers, readers, rounds, seconds):

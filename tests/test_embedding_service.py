@@ -117,6 +117,7 @@ def pending(memory):
     return memory.status()["store"]["documents"]["pending"]
 
 
+@pytest.mark.slow
 def test_a_note_too_long_for_the_memory_stays_pending_and_stops_nobody(settings):
     # The model itself takes about 110 MiB, and this one asks for 64 bytes a character: 320 MiB for the long note.
     tight = settings.with_values({"memory.max_bytes": _used() + 250 * MIB, "memory.reserve": 0})

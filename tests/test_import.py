@@ -209,6 +209,7 @@ with Memory(settings=settings) as memory:
 MORE_DEATHS = [f"commit.{side}:kill@{n}" for side in ("before", "after") for n in range(1, 8) if n % 4 != 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "point",
     ["commit.after:kill@3", "commit.before:kill@7", *(pytest.param(p, marks=pytest.mark.soak) for p in MORE_DEATHS)],

@@ -225,6 +225,7 @@ with opened(Path(sys.argv[1]), exact_rows=0) as store:
 """
 
 
+@pytest.mark.slow
 def test_a_dotenv_file_that_chromadb_cannot_read_stops_neither_searching_nor_draining(tmp_path):
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / ".env").write_bytes(b"NAME=caf\xe9\n")

@@ -35,6 +35,7 @@ def test_a_text_has_the_same_vector_alone_and_in_any_batch(embedder):
     np.testing.assert_allclose(alone, together, rtol=0, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_integers_find_as_much_as_floats(minilm, shared_data):
     lines = (shared_data / "tldr" / "dev.tsv").read_text("utf-8").splitlines()[1:]
     pairs = [line.split("\t")[1:] for line in lines[:: max(1, len(lines) // QUESTIONS)]]

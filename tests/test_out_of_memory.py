@@ -65,6 +65,7 @@ def test_an_ingest_with_less_memory_than_one_full_batch_ends_with_smaller_ones(t
     assert {action for action, _ in found["batches"][:-1]} == {"shrink"}
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_in_spite_of_a_lease_halves_the_batch_and_is_remembered(tmp_path, history):
     done = ingest("blind", tmp_path, history, 60)
     assert done.returncode == 0, done.stderr

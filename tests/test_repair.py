@@ -97,6 +97,7 @@ GIVEN_UP = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("harm", "words"), GIVEN_UP)
 def test_what_there_is_no_copy_of_is_left_until_it_may_be_given_up(healthy, tmp_path, harm, words):
     harm(healthy)

@@ -50,6 +50,7 @@ def round_trip(folder, files, events, plain, notes, vectors):
         assert exported(memory, vectors=True) == copied
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=6)
 @given(files=FILES, events=EVENTS, plain=st.lists(COMMANDS, max_size=4), notes=NOTES, vectors=st.booleans())
 def test_export_import_and_backup_are_faithful(tmp_path_factory, files, events, plain, notes, vectors):
