@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from heapq import nlargest
-from itertools import islice, pairwise
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omnimemory.procedure.timeline import read_session_rows
+from omnimemory.procedure.newest_steps import SEQUENCE, Contents, NewestSteps
+from omnimemory.procedure.timeline import session_events
 from omnimemory.procedure.vectors import HALF, sequence_vector, transition_vectors
 from omnimemory.storage.steps import SETTLED, STEP_KINDS, StepTable, stored_contents
 from omnimemory.storage.store import Store
@@ -31,13 +31,10 @@ from omnimemory.storage.vectors import vectors_of
 
 __all__ = ["SEQUENCE", "StepChanges", "sequence_table", "stale_steps", "store_steps", "transition_table"]
 
-SEQUENCE = 8
-"""Commands of a stored sequence, at most."""
 _BATCH = 1000
 _ATTEMPTS = 5
 """After these the next ingest completes what others kept changing."""
 _One = TypeVar("_One")
-Contents = tuple[int, int | str]
 VectorsOf = dict[int, NDArray[np.float32]]
 
 
@@ -113,11 +110,10 @@ def stale_steps(store: Store, gap: float, decay: float, most: int) -> StepChange
 
 
 def _wanted(store: Store, gap: float, most: int) -> tuple[set[Contents], set[Contents]]:
-    sessions = read_session_rows(store.catalog, gap)
-    last: dict[Contents, int] = {}
-    for session in sessions:
-        last.update(((a, b), number) for (_, _, a), (number, _, b) in pairwise(session) if a != b)
-    return set(nlargest(most, last, key=last.__getitem__)), set(_sequences(sessions, most))
+    newest = NewestSteps(most)
+    for session, (event, row) in session_events(store.catalog, gap):
+        newest.take(session, event, row)
+    return newest.transitions(), newest.sequences()
 
 
 def _state(store: Store, gap: float, decay: float, most: int) -> str:
@@ -131,12 +127,6 @@ def _state(store: Store, gap: float, decay: float, most: int) -> str:
         (collection.id,),
     )
     return json.dumps([collection.fingerprint, gap, decay, most, *counts])
-
-
-def _sequences(sessions: Iterable[Sequence[tuple[int, int, int]]], most: int) -> Iterator[Contents]:
-    parts = (session[start : start + SEQUENCE] for session in sessions for start in range(0, len(session), SEQUENCE))
-    for part in nlargest(most, (part for part in parts if len(part) > 1), key=lambda part: part[0][0]):
-        yield part[0][1], json.dumps([row for _, _, row in part])
 
 
 def _change(

@@ -11,7 +11,7 @@ from omnimemory.procedure.order import orderless
 from omnimemory.procedure.steps import home_relative
 from omnimemory.storage.catalog import Catalog
 
-__all__ = ["Run", "events_version", "read_session_rows", "read_sessions", "without_last"]
+__all__ = ["Run", "events_version", "read_session_rows", "read_sessions", "session_events", "without_last"]
 
 _EVENTS = (
     "SELECT e.command_row, c.text, e.timestamp, e.cwd, e.exit_code, e.session, e.source_id, e.shell FROM events e "
@@ -55,30 +55,45 @@ def events_version(catalog: Catalog) -> tuple[int, ...]:
 
 def read_session_rows(catalog: Catalog, gap: float) -> list[list[tuple[int, int, int]]]:
     """Return (number, event, command row) of the same sessions, in a tenth of the time; numbers grow with time."""
+    sessions: list[list[tuple[int, int, int]]] = []
+    for number, (session, event) in enumerate(session_events(catalog, gap)):
+        if session == len(sessions):
+            sessions.append([])
+        sessions[session].append((number, *event))
+    return sessions
+
+
+def session_events(catalog: Catalog, gap: float) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Yield (session, (event, command row)) as they ran, holding none of them; sessions count from 0 as they begin."""
     is_orderless = orderless(catalog)
-    blocks = catalog.blocks(_ROWS, (), 1000)
-    number = count()
     found = (
-        ((source, session), at, (next(number), event, row))
-        for block in blocks
+        ((source, session), at, (event, row))
+        for block in catalog.blocks(_ROWS, (), 1000)
         for event, row, at, session, source, shell in block
         if not is_orderless(source, shell)
     )
-    return _grouped(found, gap)
+    return _numbered(found, gap)
 
 
 def _grouped(found: Iterable[tuple[_Key, float | None, _One]], gap: float) -> list[list[_One]]:
     sessions: list[list[_One]] = []
-    open_: dict[_Key, tuple[list[_One], float | None]] = {}
+    for session, one in _numbered(found, gap):
+        if session == len(sessions):
+            sessions.append([])
+        sessions[session].append(one)
+    return sessions
+
+
+def _numbered(found: Iterable[tuple[_Key, float | None, _One]], gap: float) -> Iterator[tuple[int, _One]]:
+    begun = count()
+    open_: dict[_Key, tuple[int, float | None]] = {}
     for key, at, one in found:
         session, last = open_.get(key, (None, None))
         pause = at - last if at is not None and last is not None else 0.0
         if session is None or (key[1] is None and pause > gap):
-            session = []
-            sessions.append(session)
-        session.append(one)
+            session = next(begun)
         open_[key] = session, at
-    return sessions
+        yield session, one
 
 
 def without_last(sessions: list[list[Run]], most: int) -> tuple[list[list[Run]], list[str]]:
