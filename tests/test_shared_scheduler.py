@@ -106,7 +106,7 @@ def test_a_model_that_a_memory_loaded_beside_its_own_goes_with_it(settings, besi
         assert one.models.can_load("static:wordllama-128")[0]
 
 
-@pytest.mark.slow
+@pytest.mark.soak  # counts the files of a process that nothing else should be using
 def test_fifty_memories_that_come_and_go_leave_nothing(settings, beside):
     with Memory(settings=settings) as one:
         one.embeddings.embed_text("a text")
