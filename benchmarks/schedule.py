@@ -21,10 +21,11 @@ from benchmarks.table import Row, at_most, skipped
 from benchmarks.throughput import sizes, throughput_rows
 from benchmarks.timing import say
 
-__all__ = ["measure", "run"]
+__all__ = ["measure", "run", "shares"]
 
 _BATCH = 512
 _MOST = 0.5  # milliseconds
+_PARTS = ("one admission", "measuring a batch", "predicting a batch")
 
 
 def run(options: Options) -> Iterator[Row]:
@@ -38,22 +39,25 @@ def run(options: Options) -> Iterator[Row]:
         median, p99 = (1000 * value for value in spent)
         row = Row("schedule", name, f"median {median:.3f} ms, p99 {p99:.3f} ms", data={"seconds": spent})
         yield at_most(row, _MOST, median)
-    parts = ("one admission", "measuring a batch", "predicting a batch")
     for name, seconds in found["batches"].items():
         if seconds is None:
             yield skipped("schedule", f"{name} has not been pulled: --models PATH names a folder in which it was")
-            continue
-        shares = [100 * found["checks"][part][0] / seconds for part in parts]
-        row = Row(
-            "schedule",
-            f"admission + measuring + predicting, by the time of a batch of {_BATCH} texts, {name}",
-            " + ".join(f"{share:.3f}" for share in shares) + " %",
-            f"the batch: {1000 * seconds:.1f} ms",
-        )
-        yield at_most(row, 1.0, shares[1] + shares[2])
+        else:
+            yield from shares(name, found["checks"], seconds)
     say("schedule: batches of all sizes")
     swept = in_child("benchmarks.throughput:found_by_sweeping", options.work, **given, **sizes(options))
     yield from throughput_rows(swept)
+
+
+def shares(name: str, checks: dict[str, Sequence[float]], seconds: float) -> Iterator[Row]:
+    """Yield which part of a batch's time (in seconds) the admission is, and which what is learned of batches."""
+    of = f"by the time of a batch of {_BATCH} texts, {name}"
+    batch = f"the batch: {1000 * seconds:.1f} ms"
+    admission, measuring, predicting = (100 * checks[part][0] / seconds for part in _PARTS)
+    data = {"shares": [admission, measuring, predicting]}
+    yield Row("schedule", f"one admission, {of}", f"{admission:.3f} %", batch, data=data)
+    row = Row("schedule", f"measuring + predicting, {of}", f"{measuring:.3f} + {predicting:.3f} %", batch, data=data)
+    yield at_most(row, 1.0, measuring + predicting)
 
 
 def _settings(folder: Path) -> Any:

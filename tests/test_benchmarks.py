@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.schedule import shares
 from omnimemory.sources.history import Cursor, read_history
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -113,14 +114,24 @@ def test_schedule_measures_an_admission_and_its_share_of_a_batch(tmp_path):
     titles = {row["what"]: row for row in rows}
     median, p99 = titles["one admission"]["data"]["seconds"]
     assert 0 < median <= p99
-    assert titles["admission + measuring + predicting, by the time of a batch of 512 texts, static"]["ours"].endswith(
-        "%"
-    )
+    of = "by the time of a batch of 512 texts, static"
+    alone, learned = titles[f"one admission, {of}"], titles[f"measuring + predicting, {of}"]
+    admission, measuring, predicting = learned["data"]["shares"]
+    assert alone["ours"] == f"{admission:.3f} %"
+    assert learned["ours"] == f"{measuring:.3f} + {predicting:.3f} %"
     (commands,) = (row for name, row in titles.items() if name.startswith("commands a CPU second"))
     speeds = {tuple(point): found for point, found in commands["data"]["points"]}
     assert len(speeds) >= 4
     assert (None, 512) in speeds
     assert all(value > 0 for found in speeds.values() for value in found)
+
+
+@pytest.mark.parametrize(("predicting", "ok"), [(0.004, True), (0.006, False)], ids=["less", "more"])
+def test_one_per_cent_of_a_batch_is_the_target_of_what_its_row_names(predicting, ok):
+    checks = {"one admission": (0.5, 1), "measuring a batch": (0.005, 1), "predicting a batch": (predicting, 1)}
+    admission, learned = shares("static", checks, 1.0)
+    assert (admission.what.split(",")[0], admission.target, admission.ok) == ("one admission", "", None)
+    assert (learned.what.split(",")[0], learned.target, learned.ok) == ("measuring + predicting", "<= 1", ok)
 
 
 def test_fusion_says_what_it_lacks(tmp_path):
