@@ -109,6 +109,7 @@ def _home(folder: Path, shell: str, script: str, length: int) -> Path:
     if shell == "fish":
         path = folder / ".local/share/fish/fish_history"
         path.parent.mkdir(parents=True)
+        (path.parent / "generated_completions").mkdir()  # else fish reads all manual pages in the background
         path.write_text("".join(f"- cmd: {command}\n  when: {at}\n" for at, command in enumerate(past, 1_600_000_000)))
     else:
         (folder / "history").write_text("".join(f"{command}\n" for command in past))

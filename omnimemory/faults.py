@@ -58,7 +58,7 @@ POINTS = (
     "migrate.done",  # it has taken it
     "reembed.fill",  # before a batch of vectors of another model is stored
     "reembed.switch",  # the other model is the one that is searched, nothing of that is committed
-    "reembed.drop",  # a slice of the vectors of a model is gone
+    "reembed.drop",  # a slice of the vectors of a model is about to be gone
     "purge.cache",  # before vectors of what was forgotten go from the cache
     "purge.index",  # before old generations of the index go
     "purge.backup",  # before what was forgotten goes from a backup

@@ -13,7 +13,7 @@ from omnimemory.config import Settings
 from omnimemory.embedders.base import UnembeddableTextError
 from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import ConfigError
-from omnimemory.records import Prediction, Repair, SimilarSession, Workflow
+from omnimemory.procedure.records import Prediction, Repair, SimilarSession, Workflow
 from omnimemory.storage.store import Store
 from omnimemory.wiring import redactor_of
 

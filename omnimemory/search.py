@@ -7,11 +7,9 @@ maximum. Measured on 1,000 descriptions against 10,624 commands it beat reciproc
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from omnimemory.embedders.base import Vectors, normalise
 from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import ConfigError, EmbedderError, InvalidVectorError, MemoryBudgetError
 from omnimemory.records import Hit, Hits
+from omnimemory.snippets import focus
 from omnimemory.storage.items import Item
 from omnimemory.storage.keyword import match_expression
 from omnimemory.storage.store import Store
@@ -49,10 +48,6 @@ Headings of 80 pages of that documentation: .718 at .7, flat from .4 (.650 and .
 _UNFITTED_WEIGHT = 0.5
 
 _CANDIDATES = 100
-_SNIPPET = 240
-_LEAD = 40  # characters of a snippet before what was looked for
-_MOST_WORDS, _LONGEST_WORD = 64, 64  # a question of a whole page is a question still, but no snippet shows more
-_WORD = re.compile(r"\w{3,}|[\u2e80-\U000fffff]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +193,12 @@ def _hits(store: Store, found: list[_Found], query: Query, has_vector: bool) -> 
     items = {
         part.kind: store.tables[part.kind].items([row for _, owner, row in best if owner is part]) for part in found
     }
-    focus = _focus(query.text)
+    cut = focus(query.text)
     hits = []
     for _, part, row in best:
         item = items[part.kind].get(row)
         if item is not None:  # it may have been deleted since it was found
-            hits.append(_hit(item, part, row, focus))
+            hits.append(_hit(item, part, row, cut))
     return hits
 
 
@@ -228,7 +223,7 @@ def _fuse(found: list[_Found], query: Query, *, has_vector: bool) -> list[tuple[
     return fused
 
 
-def _hit(item: Item, part: _Found, row: int, focus: Callable[[str], str]) -> Hit:
+def _hit(item: Item, part: _Found, row: int, cut: Callable[[str], str]) -> Hit:
     score = part.cosine.get(row)
     if score is not None:  # float32 vectors are of unit length give or take a little
         score = round(min(1.0, max(-1.0, score)), 6)
@@ -243,63 +238,5 @@ def _hit(item: Item, part: _Found, row: int, focus: Callable[[str], str]) -> Hit
         end=item.end,
         metadata=item.metadata,
         ranks=part.ranks.get(row, {}),
-        snippet=focus(item.text),
+        snippet=cut(item.text),
     )
-
-
-def _focus(query: str) -> Callable[[str], str]:
-    """Return a function that cuts from a text the part with the most of the query's words."""
-    words = _sought(query)
-
-    def focus(text: str) -> str:
-        if len(text) <= _SNIPPET:
-            return text
-        place = _densest(_places(text, words))
-        start = 0
-        if place + _SNIPPET // 4 >= _SNIPPET:
-            start = place - _LEAD
-            # At the beginning of a word, if one begins here: a long one must not push the place out of the snippet.
-            start = text.rfind(" ", start - _LEAD, start) + 1 or start
-        end = min(len(text), start + _SNIPPET)
-        return ("… " if start else "") + text[start:end].strip() + (" …" if end < len(text) else "")
-
-    return focus
-
-
-def _places(text: str, words: Sequence[str]) -> list[int]:
-    """Return where any of the (lowercase) words begins in a text, in order; a place counts once."""
-    # No regular expression: making one takes longer than all of its use, which is for one question.
-    plain = _lowered(text)
-    found: set[int] = set()
-    for word in words:
-        place = plain.find(word)
-        while place >= 0:
-            found.add(place)
-            place = plain.find(word, place + len(word))
-    return sorted(found)
-
-
-def _lowered(text: str) -> str:
-    """Return a text in lowercase, each character at its place: some become two."""
-    plain = text.lower()
-    return plain if len(plain) == len(text) else "".join(sign.lower()[0] for sign in text)
-
-
-def _sought(query: str) -> list[str]:
-    """Return what a snippet should show, in lowercase: the query's words, pairs of signs where there are no spaces."""
-    words: list[str] = []
-    for word in _WORD.findall(query)[:_MOST_WORDS]:
-        spaced = word[0] < "\u2e80"
-        words += [word[:_LONGEST_WORD]] if spaced else map("".join, pairwise(word[:_LONGEST_WORD]))
-    return [_lowered(word) for word in words]
-
-
-def _densest(places: list[int]) -> int:
-    """Return the place from which a snippet holds the most of the (sorted) places; 0 when there are none."""
-    best, most, last = 0, 0, 0
-    for first, place in enumerate(places):
-        while last < len(places) and places[last] < place + _SNIPPET:
-            last += 1
-        if last - first > most:
-            best, most = place, last - first
-    return best

@@ -16,12 +16,17 @@ import pytest
 from omnimemory import Memory
 from tests.store_cases import wait_until
 
-__all__ = ["EVERY", "SHELLS", "Terminal"]
+__all__ = ["EVERY", "SHELLS", "Terminal", "without_manual_pages"]
 
 # fish without its configuration is private, and then nothing is recorded.
 SHELLS = {"bash": ["bash", "--norc", "-i"], "zsh": ["zsh", "-f", "-i"], "fish": ["fish", "-i"]}
 EVERY = pytest.mark.parametrize("shell", list(SHELLS))
 BIN = Path(sys.executable).parent
+
+
+def without_manual_pages(home: Path) -> None:
+    """Tell fish that it has read all manual pages: in a new home it does so, in the background, for many seconds."""
+    (home / ".local/share/fish/generated_completions").mkdir(parents=True, exist_ok=True)
 
 
 class Terminal:
@@ -35,6 +40,7 @@ class Terminal:
             pytest.skip("needs the omnimemory command beside the interpreter")
         self.socket, self.store = folder / name, folder / "store"
         (folder / "sub").mkdir(exist_ok=True)
+        without_manual_pages(folder)
         environ = {
             "HOME": str(folder),
             "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin",

@@ -34,6 +34,7 @@ FLOORS = {
     "model_choice": 2,
     "forgetting": 2,
     "search": 2,
+    "snippets": 1,
     "procedure": 2,
     "recommending": 2,
     "reembedding": 2,

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omnimemory.procedure.mining import mine
+from omnimemory.procedure.records import Workflow
 from omnimemory.procedure.templates import shape, short_name
 from omnimemory.procedure.workflows import as_alias, as_script
-from omnimemory.records import Workflow
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 3), max_size=9), max_size=4)
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from omnimemory.evaluation.baselines import BASELINES, Predictor
 from omnimemory.procedure.likeness import LikeContexts, VectorsOf
 from omnimemory.procedure.predictor import CONTEXT, NextCommand
+from omnimemory.procedure.records import Prediction
 from omnimemory.procedure.steps import Step
-from omnimemory.records import Prediction
 
 __all__ = ["METRICS", "Calibration", "Observed", "Outcome", "compare", "evaluate", "table"]
 

@@ -20,8 +20,8 @@ from omnimemory.procedure.experts import LONGEST, Mixture, strength
 from omnimemory.procedure.followers import Clock, Followers, FollowerTable
 from omnimemory.procedure.likeness import LikeContexts, Likely
 from omnimemory.procedure.outcomes import Outcomes
+from omnimemory.procedure.records import Prediction
 from omnimemory.procedure.steps import Step, first_word
-from omnimemory.records import Prediction
 
 __all__ = ["CONTEXT", "NextCommand"]
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from omnimemory.procedure.records import SimilarSession
 from omnimemory.procedure.timeline import Run
 from omnimemory.procedure.vectors import sequence_vector, sequence_weights
-from omnimemory.records import SimilarSession
 
 __all__ = ["LONGEST", "similar_sessions"]
 

@@ -15,8 +15,8 @@ from omnimemory.procedure.context_vectors import context_vectors
 from omnimemory.procedure.likeness import LikeContexts
 from omnimemory.procedure.order import orderless
 from omnimemory.procedure.predictor import CONTEXT, NextCommand
+from omnimemory.procedure.records import Prediction
 from omnimemory.procedure.steps import Step, home_relative
-from omnimemory.records import Prediction
 from omnimemory.storage.catalog import Catalog
 from omnimemory.storage.store import Store
 

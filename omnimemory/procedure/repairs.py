@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
+from omnimemory.procedure.records import Repair
 from omnimemory.procedure.steps import first_word
 from omnimemory.procedure.timeline import Run
-from omnimemory.records import Repair
 
 __all__ = ["last_failure", "repairs"]
 

@@ -11,9 +11,9 @@ from math import log, prod
 import numpy as np
 
 from omnimemory.procedure.mining import Frequent, mine
+from omnimemory.procedure.records import Workflow
 from omnimemory.procedure.templates import shape, short_name
 from omnimemory.procedure.timeline import Run
-from omnimemory.records import Workflow
 
 __all__ = ["as_alias", "as_script", "find_workflows"]
 

@@ -183,8 +183,8 @@ def _clear(catalog: Catalog) -> int:
                     sql.execute("DELETE FROM index_changes WHERE collection_id = ?", (collection.id,))
                     sql.execute("DELETE FROM drained WHERE collection_id = ?", (collection.id,))
                     sql.execute("DELETE FROM collections WHERE id = ?", (collection.id,))
+                reach("reembed.drop")
             gone += deleted
-            reach("reembed.drop")
             if deleted < _SLICE:
                 break
     return gone
