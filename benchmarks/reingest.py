@@ -88,7 +88,7 @@ def again(folder: str, kind: str, source: str) -> dict[str, Any]:
         _, report = _ingest(memory, kind, source)
     cost = watch.cost()
     problems = _problems(report)
-    if "chromadb" in sys.modules:
+    if "chromadb_rust_bindings" in sys.modules:
         problems.append("CHROMADB WAS IMPORTED")
     return {"fresh": {"wall": cost.wall, "cpu": cost.cpu}, "problems": problems}
 

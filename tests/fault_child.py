@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import alembic.command
-import chromadb
+import chromadb_rust_bindings
 import numpy as np
 import sqlalchemy
 
@@ -39,7 +39,7 @@ from omnimemory.storage.manifest import is_clean
 
 SECONDS = 100
 QUESTIONS = ("how do we deploy?", "storm at sea", "git rebase", "lighthouse keeper", "backup")
-PRELOADED = (alembic.command, chromadb, sqlalchemy, omnimemory.ingest.runs, omnimemory.storage.migration)
+PRELOADED = (alembic.command, chromadb_rust_bindings, sqlalchemy, omnimemory.ingest.runs, omnimemory.storage.migration)
 
 
 @dataclass

@@ -161,7 +161,7 @@ class Agent:
 
     def __init__(self, folder: Path, *, indexed: bool) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["machine_agent", *(["chromadb"] if indexed else [])])
+        context.set_forkserver_preload(["machine_agent", *(["chromadb_rust_bindings"] if indexed else [])])
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, folder, indexed), daemon=True)
         self._process.start()

@@ -139,7 +139,7 @@ def loaded_after(statement: str) -> set[str]:
 
 def test_importing_the_package_imports_nothing_heavy():
     loaded = loaded_after("import omnimemory")
-    assert not {"numpy", "chromadb", "click", "sqlite3", "httpx", "rich"} & loaded
+    assert not {"numpy", "chromadb", "chromadb_rust_bindings", "click", "sqlite3", "httpx", "rich"} & loaded
     assert {name for name in loaded if name.startswith("omnimemory")} == {"omnimemory"}
 
 
@@ -150,4 +150,4 @@ def test_a_store_opens_and_answers_without_chromadb_or_a_model(tmp_path):
         "    memory.status()\n"
         "    memory.search('anything', mode='keyword')"
     )
-    assert not {"chromadb", "tokenizers", "onnxruntime", "alembic", "rich", "httpx"} & loaded
+    assert not {"chromadb", "chromadb_rust_bindings", "tokenizers", "onnxruntime", "alembic", "rich", "httpx"} & loaded

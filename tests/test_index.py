@@ -186,22 +186,29 @@ def test_what_a_child_wrote_is_seen_when_the_folder_is_opened_again(tmp_path):
     again.close()
 
 
+BY = {"core": "", "client": "from omnimemory.storage import chroma_core\nchroma_core._TRIED['add'] = 'other things'\n"}
+"""What makes a process use Chroma's core, or chromadb's own client as for a core that was not tried."""
+
 SETTINGS = """
 import sys
 from pathlib import Path
 from test_index import *
 index = ChromaIndex(Path(sys.argv[1]))
-print(index._client._system.settings.allow_reset, index._client._system.settings.chroma_api_impl)
+if "chromadb" in sys.modules:
+    print(index._client._system.settings.allow_reset, index._client._system.settings.chroma_api_impl)
 index.add(COLLECTION, payload(["a"]))
 index.close()
 """
 
 
-def test_neither_the_environment_nor_a_dotenv_file_decides_where_the_rows_go(tmp_path):
+@pytest.mark.parametrize(
+    ("by", "shown"), [("core", []), ("client", ["False", "chromadb.api.rust.RustBindingsAPI"])], ids=list(BY)
+)
+def test_neither_the_environment_nor_a_dotenv_file_decides_where_the_rows_go(tmp_path, by, shown):
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / ".env").write_text("ALLOW_RESET=true\nOPENAI_API_KEY=x\n")
     said = run(
-        SETTINGS,
+        BY[by] + SETTINGS,
         tmp_path / "1",
         cwd=tmp_path / "project",
         ALLOW_RESET="true",
@@ -209,7 +216,7 @@ def test_neither_the_environment_nor_a_dotenv_file_decides_where_the_rows_go(tmp
         CHROMA_SERVER_HOST="127.0.0.1",
         CHROMA_SERVER_HTTP_PORT="1",
     )
-    assert said.split() == ["False", "chromadb.api.rust.RustBindingsAPI"]
+    assert said.split() == shown
     assert (tmp_path / "1" / "chroma.sqlite3").exists()
 
 
@@ -230,9 +237,12 @@ def test_a_dotenv_file_that_chromadb_cannot_read_stops_neither_searching_nor_dra
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / ".env").write_bytes(b"NAME=caf\xe9\n")
     with pytest.raises(AssertionError, match=r"StoreError.*chromadb cannot be imported.*\.env"):
-        run(BROKEN_DOTENV, tmp_path / "store", cwd=tmp_path / "project")
+        run(BY["client"] + BROKEN_DOTENV, tmp_path / "store", cwd=tmp_path / "project")
     quiet = BROKEN_DOTENV.replace("    print(store.warm())\n", "")
-    assert run(quiet, tmp_path / "store", cwd=tmp_path / "project").splitlines() == ["exact", "None 0"]
+    said = run(BY["client"] + quiet, tmp_path / "store", cwd=tmp_path / "project")
+    assert said.splitlines() == ["exact", "None 0"]
+    said = run(BROKEN_DOTENV, tmp_path / "core", cwd=tmp_path / "project")  # which does not read it
+    assert said.splitlines() == ["None", "chroma", "None 0"]
 
 
 BUILDING = """
@@ -270,7 +280,8 @@ def test_an_embedding_function_named_in_the_folder_is_never_built(tmp_path, inde
     connection.execute("UPDATE collections SET schema_str = ?", (json.dumps(schema),))
     connection.commit()
     connection.close()
-    run(BUILDING, index.directory, "ours")
+    for way in BY.values():
+        run(way + BUILDING, index.directory, "ours")
     assert not (tmp_path / "built").exists()
     run(BUILDING, index.directory, "plain chromadb")
     assert (tmp_path / "built").exists()  # so the trap works, and adding ready vectors is enough to fall into it

@@ -28,6 +28,7 @@ from store_cases import (
 )
 
 from omnimemory.errors import ConfigError, SpaceMismatchError, StoreBusyError, StoreError
+from omnimemory.storage.chroma_core import stored_description
 from omnimemory.storage.drain import DrainOptions, StoreOptions
 from omnimemory.storage.manifest import is_clean
 from omnimemory.storage.opened_store import open_store
@@ -214,8 +215,8 @@ def test_what_the_index_is_made_of_is_what_the_options_say(tmp_path):
         marks = [row for (row,) in store.catalog.rows("SELECT row FROM marks")]
         assert marks == [7, 14, 20]
         handle = store._session._index._collection(store.documents.collection)
-        assert handle.configuration_json["hnsw"]["ef_search"] == 123
-        assert handle.get(limit=1)["documents"] == [None]
+        assert stored_description(handle)[0]["hnsw"]["ef_search"] == 123
+        assert set(handle.get()["documents"]) == {None}
 
 
 def test_an_idle_index_is_closed_and_its_lock_given_back(tmp_path, monkeypatch):
@@ -243,7 +244,7 @@ from store_cases import *
 with opened(Path(sys.argv[1]), exact_rows=0) as store:
     query = unit_vectors(1, seed=3)[0]
     first = store.nearest("documents", query, 3)
-    print(first.answered_by, "chromadb" in sys.modules, first.reason)
+    print(first.answered_by, "chromadb_rust_bindings" in sys.modules, first.reason)
     print(store.nearest("documents", query, 3).reason)  # one vector is one search, as when both kinds are asked
     second = store.nearest("documents", query.copy(), 3)
     print(second.answered_by, second.reason)

@@ -24,6 +24,7 @@ from omnimemory.errors import IndexDamagedError, StoreError, StoreFullError
 from omnimemory.faults import reach
 from omnimemory.storage.blank_memory import BlankMemory
 from omnimemory.storage.catalog import Collection
+from omnimemory.storage.chroma_core import chroma_opener, stored_description
 from omnimemory.storage.foreign import refuse_foreign_folder
 from omnimemory.storage.index_version import mark_version
 from omnimemory.storage.items import Payload
@@ -60,7 +61,7 @@ class ChromaIndex:
         self._configuration: Any = {"hnsw": {"space": "cosine", "ef_search": ef_search, "sync_threshold": sync_rows}}
         self._handles: dict[str, Any] = {}
         self._asked: set[str] = set()  # whose graphs are loaded, and have grown to what they hold
-        chromadb, settings = _chromadb()
+        open_folder = chroma_opener()
         require_room(directory, 0, "opening the index")  # which writes to it, and a full disk would damage it
         with disk_errors(directory):
             for folder in (directory.parent, directory):  # parents=True would leave the upper one readable for all
@@ -70,7 +71,7 @@ class ChromaIndex:
             suspend_manifest(directory)  # from here to a clean close the folder is not to be trusted
             reach("index.open")
         with _index_errors(directory):
-            self._client: Any = chromadb.PersistentClient(str(directory), settings=settings)
+            self._client: Any = open_folder(directory)
         try:
             with _index_errors(directory):
                 self._limit = int(self._client.get_max_batch_size())
@@ -87,9 +88,7 @@ class ChromaIndex:
                 configuration=self._configuration,
                 metadata={"fingerprint": collection.fingerprint, "model": collection.model, "dim": collection.dim},
             )
-            # The raw data: chromadb builds what it names when it reads them as configuration or schema, even in add().
-            model = handle._model  # noqa: SLF001 - see above
-            if _names_a_function([model.configuration_json, model.serialized_schema]):
+            if _names_a_function(stored_description(handle)):
                 raise IndexDamagedError(
                     f"The index in {self.directory} names an embedding function, which could run foreign code: "
                     "it is not used and will be rebuilt."
@@ -187,24 +186,6 @@ def _names_a_function(data: Any) -> bool:
         named = isinstance(function, dict) and function.get("type") not in ("unknown", "legacy")  # what None becomes
         return named or any(_names_a_function(value) for value in data.values())
     return isinstance(data, list) and any(_names_a_function(value) for value in data)
-
-
-def _chromadb() -> tuple[Any, Any]:
-    """Import chromadb and make settings that only this module decides about.
-
-    chromadb builds settings of its own while it is imported, from the environment and from ``./.env``,
-    whatever project that belongs to.
-    """
-    try:
-        import chromadb  # noqa: PLC0415 - 1.3 s: only who needs the index pays
-        from chromadb.config import Settings  # noqa: PLC0415 - as above
-    except Exception as error:
-        raise StoreError(
-            f"chromadb cannot be imported ({type(error).__name__}: {error}). It reads a file .env in the working "
-            "directory: try another directory. Searches are answered from the catalog meanwhile."
-        ) from error
-    # model_construct: neither variables (CHROMA_API_IMPL could send everything to a server) nor .env are asked.
-    return chromadb, Settings.model_construct(anonymized_telemetry=False)
 
 
 class _index_errors:  # noqa: N801 - reads as what it is: a context manager

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -95,8 +94,7 @@ class IndexSession:
         """Return why a large search for ``vector`` cannot use the index, or ``None`` if it can.
 
         Opening costs seconds, so no search waits for it, and a process that searches once never pays it: the
-        second large search starts to open it, the first one where chromadb is imported anyway. Asking both kinds for
-        one vector is one search.
+        second large search starts to open it. Asking both kinds for one vector is one search.
         """
         if self._index is not None:
             return None
@@ -107,7 +105,7 @@ class IndexSession:
                 return "the index is being written"
             self._large_searches += vector is not self._asked
             self._asked = vector
-            if self._large_searches < 2 and "chromadb" not in sys.modules:
+            if self._large_searches < 2:
                 return "the index is not open; the first search does not wait for it"
             if self._opening is None or not self._opening.is_alive():
                 if time.monotonic() < self._retry_at:
