@@ -109,11 +109,12 @@ class EmbeddingService:
         The newest command weighs most (``history.sequence_decay``). Raises :class:`EmbedderError` for no commands, and
         as :meth:`embed_batch`.
         """
-        if isinstance(commands, str) or not commands:
-            raise EmbedderError("a sequence needs at least one command: embed_command_sequence(['cd api', 'make'])")
+        return self._sequence(self.embed_batch(_some_commands(commands)))
+
+    def _sequence(self, vectors: Vectors) -> CommandSequence:
         from omnimemory.procedure.vectors import command_sequence  # noqa: PLC0415 - a search needs none of it
 
-        return command_sequence(self.embed_batch(commands), self.sequence_decay)
+        return command_sequence(vectors, self.sequence_decay)
 
     async def ainitialize(self) -> None:
         """As :meth:`initialize`; see :meth:`aembed_batch`."""
@@ -144,6 +145,10 @@ class EmbeddingService:
             self.embedder,
             lambda ask, cancelled: self._embed(ask, texts, role, target_dim, use_cache, batch_size, cancelled),
         )
+
+    async def aembed_command_sequence(self, commands: Sequence[str]) -> CommandSequence:
+        """As :meth:`embed_command_sequence`; see :meth:`aembed_batch`."""
+        return self._sequence(await self.aembed_batch(_some_commands(commands)))
 
     def _embed(
         self,
@@ -229,8 +234,8 @@ class EmbeddingService:
         cancelled: Callable[[], bool] | None = None,
     ) -> Batches:
         size = self.batch_size if batch_size is None else batch_size
-        if size < 1:
-            raise EmbedderError(f"batch_size must be at least 1, not {size}")
+        if not isinstance(size, int) or size < 1:
+            raise EmbedderError(f"batch_size must be a whole number of at least 1, not {size!r}")
         cache = self.cache if use_cache else None
         return Batches(self.embedder, ask, cache, self.scheduler, size, self._costs, cancelled)
 
@@ -244,3 +249,10 @@ class EmbeddingService:
                 self.observer.learned.save()
             if self.cache is not None:
                 self.cache.close()
+
+
+def _some_commands(commands: Sequence[str]) -> Sequence[str]:
+    check_strings(commands)
+    if not len(commands):
+        raise EmbedderError("a sequence needs at least one command: embed_command_sequence(['cd api', 'make'])")
+    return commands

@@ -253,7 +253,8 @@ class ResidentModels:
         from omnimemory.embedders.installed import installed_models  # noqa: PLC0415 - most users have pulled nothing
 
         if self._settings.models.path.is_dir():
-            yield from (f"onnx:{model.card.name}" for model in installed_models(self._settings.models.path))
+            for model in installed_models(self._settings.models.path, damaged={}):
+                yield f"{model.card.provider}:{model.card.name}"
         try:
             yield from (_OLLAMA + canonical_name(model.name) for model in self._ollama.installed())
         except (ModelServerError, ConfigError):

@@ -73,6 +73,26 @@ def test_a_damaged_model_is_shown_and_is_an_error(run, origin, tmp_path):
     assert run("list", "--pulled", "--verify").exit_code == 0
 
 
+def test_a_damaged_manifest_is_shown_and_does_not_hide_the_other_models(run, origin, tmp_path):
+    run("pull", "tiny", "--from", origin)
+    (tmp_path / "models" / "bge-small-en-v1.5").mkdir()
+    (tmp_path / "models" / "bge-small-en-v1.5" / "manifest.json").write_text("{")
+    done = run("list", "--pulled")
+    assert done.exit_code == 1
+    broken = listed(done)["bge-small-en-v1.5"]
+    assert "pull the model again" in broken["problem"]
+    assert (broken["licence"], listed(done)["tiny"]["problem"]) == ("MIT", None)
+    assert run("rm", "little", "--dry-run").exit_code == 0
+    assert "pull the model again" in run("rm", "bge-small-en-v1.5", "--yes").stderr
+
+
+def test_a_model_that_is_here_is_not_said_to_be_pulled_again(run, origin):
+    run("pull", "tiny", "--from", origin)
+    again = run("pull", "tiny")
+    assert (again.exit_code, again.stderr) == (0, "")
+    assert json.loads(again.stdout)["from"] == str(origin)
+
+
 def test_a_pull_says_where_the_model_is(run, origin, tmp_path):
     made = json.loads(run("pull", "tiny", "--from", origin, "--json").stdout)
     assert made["folder"] == str(tmp_path / "models" / "tiny")

@@ -62,6 +62,23 @@ def test_other_sizes_are_refused_unless_forced(embeddings):
         embeddings.apply_mrl(vector, 512, force=True)
 
 
+@pytest.mark.parametrize(
+    ("vector", "dim", "said"),
+    [
+        ([float("nan")] * 256, 128, "NaN or infinity"),
+        ([[1.0] * 256, [float("inf")] * 256], 128, "NaN or infinity"),
+        ("a text", 128, r"expected \(n, dim\) numbers"),
+        (None, 128, r"expected \(n, dim\) numbers"),
+        ([1.0] * 256, None, "cannot cut vectors of 256 dimensions to None"),
+        ([1.0] * 256, 256.0, "cannot cut vectors of 256 dimensions to 256.0"),
+    ],
+    ids=["nan", "infinity", "text", "nothing", "no-size", "fraction"],
+)
+def test_what_cannot_be_cut_is_refused(embeddings, vector, dim, said):
+    with pytest.raises(InvalidVectorError, match=said):
+        embeddings.apply_mrl(vector, dim)
+
+
 @pytest.mark.parametrize(("name", "dim"), [("full", 256), ("balanced", 128), ("small", 64), ("phone", 128)])
 def test_sizes_have_names(name, dim):
     made = EmbeddingService(

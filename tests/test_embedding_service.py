@@ -196,8 +196,12 @@ def test_a_vector_does_not_outlive_a_text_that_was_deleted_while_it_was_embedded
         (3, "got one int where a list of texts is expected"),
         (["a", 3], "text 1 is a int, not a str"),
         ([b"a"], "text 0 is a bytes, not a str"),
+        (b"one text", "got one bytes where a list of texts is expected"),
+        (iter(["a", "b"]), r"got a list_iterator where a list of texts is expected: pass list\(texts\)"),
+        ({"a", "b"}, "got a set where a list of texts is expected"),
+        ({"a": 1}, "got a dict where a list of texts is expected"),
     ],
-    ids=["str", "none", "number", "a-number-in-it", "bytes-in-it"],
+    ids=["str", "none", "number", "a-number-in-it", "bytes-in-it", "bytes", "iterator", "set", "dict"],
 )
 def test_what_is_no_list_of_texts_is_an_error_that_says_what_it_is(texts, said):
     embedder = Careful()

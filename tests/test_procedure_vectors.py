@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import numpy as np
@@ -66,7 +67,21 @@ def test_the_result_has_the_names_and_shapes_that_were_promised(memory):
     assert alone.transition_embeddings.shape == (0, made.metadata["transition_dim"])
 
 
-@pytest.mark.parametrize("commands", [[], "ls"])
-def test_no_commands_are_refused(memory, commands):
-    with pytest.raises(EmbedderError, match="embed_command_sequence"):
-        memory.embeddings.embed_command_sequence(commands)
+@pytest.mark.parametrize(
+    ("commands", "said"), [([], "at least one command"), ("ls", r"pass \[text\]"), (iter(["ls"]), "pass list")]
+)
+def test_no_commands_are_refused(memory, commands, said):
+    for ask in (memory.embeddings.embed_command_sequence, called(memory.embeddings.aembed_command_sequence)):
+        with pytest.raises(EmbedderError, match=said):
+            ask(commands)
+
+
+def test_asynchronous_callers_get_the_same_sequence(memory):
+    commands = ["cd api", "make test", "git push"]
+    made = called(memory.embeddings.aembed_command_sequence)(commands)
+    wanted = memory.embeddings.embed_command_sequence(commands)
+    assert made.to_dict() == wanted.to_dict()
+
+
+def called(method):
+    return lambda *arguments: asyncio.run(method(*arguments))

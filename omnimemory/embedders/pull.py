@@ -8,6 +8,7 @@ that was interrupted goes on with what is there. Afterwards nothing needs the ne
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -16,12 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from omnimemory.embedders.arriving import arriving, written
 from omnimemory.embedders.encoder_folder import read_encoder_folder
 from omnimemory.embedders.installed import FileRecord, InstalledModel, file_record, find_installed, write_manifest
 from omnimemory.embedders.model_sources import FolderSource, HubSource, PackageSource, Source, SourceMissingError
 from omnimemory.embedders.models import ModelCard
 from omnimemory.embedders.tensors import Tensors
-from omnimemory.errors import EmbedderError
+from omnimemory.errors import EmbedderError, StoreFullError
 from omnimemory.records import Progress
 
 __all__ = ["pull_model", "remove_model", "usual_sources"]
@@ -61,17 +63,20 @@ def pull_model(
 ) -> InstalledModel:
     """Fetch a model into ``root`` and return it; nothing is fetched if it is there and whole.
 
-    Raises :class:`EmbedderError` that says of each source why it did not do.
+    ``progress`` is told of each file, and each half second, by a thread, of the MiB that came. Raises
+    :class:`EmbedderError` that says of each source why it did not do, :class:`StoreFullError` for want of room.
     """
     if card.provider == "static":
         raise EmbedderError(f"{card.name} comes with this package: there is nothing to pull.")
-    with _alone(root, card.name):
+    with _alone(root, card.name), _disk_errors(card, root):
         found = _whole(root, card.name)
         if found is not None:
             return found
         partial = root / f".{card.name}.partial"
         partial.mkdir(mode=0o700, parents=True, exist_ok=True)
-        origin, files = _fetched(card, sources, partial, progress)
+        _require_room(card, sources, partial)
+        with arriving(partial, card.bytes, progress):
+            origin, files = _fetched(card, sources, partial, progress)
         finished = partial / "files"
         write_manifest(finished, _without_own_names(card), origin, files)
         _take_name(finished, root / card.name)
@@ -104,6 +109,27 @@ def _whole(root: Path, name: str) -> InstalledModel | None:
     return None
 
 
+@contextlib.contextmanager
+def _disk_errors(card: ModelCard, root: Path) -> Iterator[None]:
+    """Turn errors of the file system into ours."""
+    try:
+        yield
+    except OSError as error:
+        kind = StoreFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else EmbedderError
+        raise kind(f"{card.name} cannot be written below {root}: {error.strerror or error}.") from error
+
+
+def _require_room(card: ModelCard, sources: Sequence[Source], partial: Path) -> None:
+    """Raise :class:`StoreFullError` unless there is room for what is still to come; a package comes and is unpacked."""
+    copies = 1 + any(isinstance(source, PackageSource) for source in sources)
+    needed, free = copies * card.bytes - written(partial), shutil.disk_usage(partial).free
+    if needed > free:
+        raise StoreFullError(
+            f"There is no room for {card.name} in {partial.parent}: about {needed / (1 << 20):,.0f} MiB are needed, "
+            f"{free / (1 << 20):,.0f} are free. Free some space, or set models.path to a folder elsewhere."
+        )
+
+
 def _fetched(
     card: ModelCard, sources: Sequence[Source], partial: Path, progress: Callable[[Progress], None]
 ) -> tuple[str, dict[str, FileRecord]]:
@@ -115,8 +141,6 @@ def _fetched(
             _check_usable(card, partial / "files")
         except EmbedderError as error:
             failures.append(f"{source.name}: {error}")
-        except OSError as error:
-            raise EmbedderError(f"{card.name} cannot be written below {partial.parent}: {error.strerror}.") from error
         else:
             return source.name, records
     reasons = " ".join(failures) or "No source is known for it."

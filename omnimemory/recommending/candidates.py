@@ -23,7 +23,7 @@ def known_candidates(settings: Settings) -> Iterator[Candidate]:
     """Yield the embedding models of the tables and those that were pulled. Raises :class:`ConfigError`."""
     pulled: Mapping[str, ModelCard] = {}
     if settings.models.path.is_dir():
-        pulled = {model.card.name: model.card for model in installed_models(settings.models.path)}
+        pulled = {model.card.name: model.card for model in installed_models(settings.models.path, damaged={})}
     for name, card in {**known_models(settings.models.table), **pulled}.items():
         embedded = "embedded" in card.capabilities
         if card.provider == "mlx" and not _has_metal():
