@@ -16,7 +16,7 @@ import pytest
 from omnimemory import Memory
 from tests.store_cases import wait_until
 
-__all__ = ["EVERY", "SHELLS", "Terminal", "without_manual_pages"]
+__all__ = ["EVERY", "SHELLS", "Pane", "Terminal", "without_manual_pages"]
 
 # fish without its configuration is private, and then nothing is recorded.
 SHELLS = {"bash": ["bash", "--norc", "-i"], "zsh": ["zsh", "-f", "-i"], "fish": ["fish", "-i"]}
@@ -29,40 +29,16 @@ def without_manual_pages(home: Path) -> None:
     (home / ".local/share/fish/generated_completions").mkdir(parents=True, exist_ok=True)
 
 
-class Terminal:
-    """One shell in a terminal of its own, with the hook, in the folder ``sub``; ``first`` is typed before the hook."""
+class Pane:
+    """A program in a terminal of its own, 200 by 50, begun in ``folder`` with no other environment than ``environ``."""
 
-    def __init__(self, shell: str, folder: Path, name: str, first: tuple[str, ...] = (), *, hook: bool = True) -> None:
-        for program in (shell, "tmux"):
+    def __init__(self, command: list[str], folder: Path, socket: Path, environ: dict[str, str]) -> None:
+        for program in (command[0], "tmux"):
             if shutil.which(program) is None:
                 pytest.skip(f"needs {program}")
-        if not (BIN / "omnimemory").exists():
-            pytest.skip("needs the omnimemory command beside the interpreter")
-        self.socket, self.store = folder / name, folder / "store"
-        (folder / "sub").mkdir(exist_ok=True)
-        without_manual_pages(folder)
-        environ = {
-            "HOME": str(folder),
-            "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin",
-            "LC_ALL": "C.UTF-8",
-            "TERM": "screen",
-            "OMNIMEMORY_INDEX_ENABLED": "false",
-            "OMNIMEMORY_CACHE_PATH": str(folder / "cache"),
-        }
-        line = ["env", "-i", *(f"{name}={value}" for name, value in environ.items()), *SHELLS[shell]]
+        self.socket = socket
+        line = ["env", "-i", *(f"{name}={value}" for name, value in environ.items()), *command]
         self.tmux("-f", os.devnull, "new-session", "-d", "-x", "200", "-y", "50", "-c", str(folder), *line)
-        for text in first:
-            self.type(text)
-        if hook:
-            self._source_hook(shell, folder / f"hook.{shell}", environ)
-        self.type("cd sub")
-        self.type("echo rea''dy")
-        self.wait(lambda: "ready" in self.screen().split())
-
-    def _source_hook(self, shell: str, script: Path, environ: dict[str, str]) -> None:
-        made = [str(BIN / "omnimemory"), "--store", str(self.store), "hook", shell]
-        script.write_bytes(subprocess.run(made, env=environ, check=True, capture_output=True, timeout=60).stdout)
-        self.type(f"source {script}")
 
     def tmux(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -98,6 +74,38 @@ class Terminal:
 
     def close(self) -> None:
         subprocess.run(["tmux", "-S", str(self.socket), "kill-server"], check=False, capture_output=True, timeout=60)
+
+
+class Terminal(Pane):
+    """One shell in a terminal of its own, with the hook, in the folder ``sub``; ``first`` is typed before the hook."""
+
+    def __init__(self, shell: str, folder: Path, name: str, first: tuple[str, ...] = (), *, hook: bool = True) -> None:
+        if not (BIN / "omnimemory").exists():
+            pytest.skip("needs the omnimemory command beside the interpreter")
+        self.store = folder / "store"
+        (folder / "sub").mkdir(exist_ok=True)
+        without_manual_pages(folder)
+        environ = {
+            "HOME": str(folder),
+            "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin",
+            "LC_ALL": "C.UTF-8",
+            "TERM": "screen",
+            "OMNIMEMORY_INDEX_ENABLED": "false",
+            "OMNIMEMORY_CACHE_PATH": str(folder / "cache"),
+        }
+        super().__init__(SHELLS[shell], folder, folder / name, environ)
+        for text in first:
+            self.type(text)
+        if hook:
+            self._source_hook(shell, folder / f"hook.{shell}", environ)
+        self.type("cd sub")
+        self.type("echo rea''dy")
+        self.wait(lambda: "ready" in self.screen().split())
+
+    def _source_hook(self, shell: str, script: Path, environ: dict[str, str]) -> None:
+        made = [str(BIN / "omnimemory"), "--store", str(self.store), "hook", shell]
+        script.write_bytes(subprocess.run(made, env=environ, check=True, capture_output=True, timeout=60).stdout)
+        self.type(f"source {script}")
 
     def events(self) -> list[tuple[Any, ...]]:
         """Take in what was recorded, and return what is stored without what the test itself typed first."""

@@ -154,6 +154,16 @@ def test_a_command_that_still_runs_waits_until_its_outcome_is_known_and_is_read_
     assert read(path, last.cursor).unchanged
 
 
+def test_a_running_command_of_no_known_session_waits_although_others_ran_since(tmp_path):
+    now = int(time.time()) - DAY
+    rows = [("old", 1, None), ("make", now - 8, None), ("pwd", now, 0)]
+    unnamed = [
+        nushell(number, text, start_timestamp=(DAY + at) * 1000, session_id=None, exit_status=code, duration_ms=code)
+        for number, (text, at, code) in enumerate(rows, 1)
+    ]
+    assert commands(read(make(tmp_path / "h.db", "nushell", unnamed))) == ["old", "pwd"]
+
+
 def test_a_command_without_outcome_is_read_when_its_session_has_gone_on_or_long_ago(tmp_path):
     now = int(time.time()) - DAY
     running = {"duration": -1, "exit": -1}

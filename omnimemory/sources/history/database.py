@@ -3,7 +3,7 @@
 Rows are read by their ``rowid``, which grows; the cursor remembers the last one and a digest of it, so that a database
 that was cleared or replaced is noticed and read as a whole (events with a time are known again by it). Some programs
 insert a row when a command starts and complete it when it ends: a row without outcome waits, unless its session has
-gone on or a day has passed; nothing is read twice.
+gone on (nushell names none unless it is told to) or a day has passed; nothing is read twice.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ def _rows(sql: sqlite3.Connection, layout: Layout, known: RowCursor | None, now:
     for row in sql.execute(query, (after, *waited)):
         rowid, session, running = row[0], row[6], row[8]
         recent = isinstance(row[2], float) and now - row[2] < _ABANDONED_SECONDS
-        if running and recent and going_on.get(session) == rowid and len(found.waiting) < _MOST_WAITING:
+        gone_on = session is not None and going_on.get(session) != rowid
+        if running and recent and not gone_on and len(found.waiting) < _MOST_WAITING:
             found.waiting.append(rowid)
         else:
             _add(found, row)
