@@ -167,7 +167,7 @@ class EmbeddingService:
         if found.unembeddable:
             reasons = "; ".join(f"text {index}: {why}" for index, why in sorted(found.unembeddable.items())[:3])
             raise UnembeddableTextError(
-                f"{len(found.unembeddable)} texts have no vector ({reasons})",
+                f"{_counted(len(found.unembeddable))} no vector ({reasons})",
                 sorted(found.unembeddable),
                 reasons=found.unembeddable,
                 vectors=found.vectors,
@@ -256,3 +256,7 @@ def _some_commands(commands: Sequence[str]) -> Sequence[str]:
     if not len(commands):
         raise EmbedderError("a sequence needs at least one command: embed_command_sequence(['cd api', 'make'])")
     return commands
+
+
+def _counted(texts: int) -> str:
+    return "1 text has" if texts == 1 else f"{texts:,} texts have"

@@ -69,6 +69,8 @@ def _named(name: str, settings: Settings) -> Embedder:
     provider, colon, model = name.partition(":")
     if name == "static" or (colon and provider == "static"):
         match = _STATIC.fullmatch(model)
+        if colon and match is None:
+            raise ConfigError(_unknown(name, settings))
         return _static(settings.embedding.dim or (int(match["dim"]) if match else None))
     if not colon or provider in ("onnx", "mlx"):
         return _encoder(provider if colon else None, model if colon else name, settings)
@@ -125,6 +127,9 @@ class _Asked(TypedDict):
 
 
 def _of_folder(provider: str | None, folder: Path, asked: _Asked, threads: int | None) -> Embedder:
+    from omnimemory.embedders.encoder_parts import check_weights  # noqa: PLC0415 - as above
+
+    check_weights(provider, folder)  # what was pulled was checked then; nothing is to be begun with half a file
     precision = asked["precision"] or "float32"
     if provider == "mlx":
         from omnimemory.embedders.mlx.embedder import MlxEmbedder  # noqa: PLC0415 - as above

@@ -79,7 +79,8 @@ class Moving:
                 report = self._undo(embedder)
             else:
                 report = self._move(model, dim, embedder, dry_run, progress or (lambda _: None))
-        return replace(report, seconds=round(time.monotonic() - started, 3))
+        texts = report.texts or sum(table.count() for table in self.store.tables.values())
+        return replace(report, texts=texts, seconds=round(time.monotonic() - started, 3))
 
     def _move(
         self,

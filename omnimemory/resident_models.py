@@ -162,7 +162,9 @@ class ResidentModels:
         """
         model = self._find(name)
         if not model.is_loaded():
-            return Unloaded(model.name, 0, "it was not loaded")
+            holders = "" if model.served else ", ".join(one.where for one in self.elsewhere() if one.name == model.name)
+            held = f" here: {holders} holds it, and lets it go when it is idle or ends" if holders else ""
+            return Unloaded(model.name, 0, f"it was not loaded{held}")
         if model.foreign and not foreign:
             raise ConfigError(
                 f"{model.name} was loaded by others, who may be using it: unload it with foreign=True (--foreign), or "

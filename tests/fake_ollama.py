@@ -74,6 +74,8 @@ class FakeOllama(FakeServer):
         self.unloads_when.set()
 
     def spoil(self, reply, change):
+        if reply.status != 200:
+            return reply
         return Reply(reply.status, {**reply.body, "embeddings": change(reply.body["embeddings"])})
 
     def may_fail(self, asked):

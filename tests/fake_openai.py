@@ -32,6 +32,8 @@ class FakeOpenAI(FakeServer):
         return asked.path == f"{self.prefix}/embeddings"
 
     def spoil(self, reply, change):
+        if reply.status != 200:
+            return reply
         rows = change([_numbers(entry["embedding"]) for entry in reply.body["data"]])
         data = [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(rows)]
         return Reply(200, {**reply.body, "data": data})

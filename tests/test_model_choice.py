@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -107,11 +108,46 @@ def test_a_folder_is_a_model(chosen, origin, tmp_path, monkeypatch):
         choose_embedder(chosen.with_values({"embedding.model": f"{origin}/absent"}))
 
 
+def test_nothing_is_begun_with_a_folder_that_holds_half_of_the_weights(chosen, origin, tmp_path):
+    folder = tmp_path / "half"
+    shutil.copytree(origin, folder)
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    for size in (len(whole) // 2, 100, 1, 0):
+        weights.write_bytes(whole[:size])
+        with pytest.raises(EmbedderError, match=r"model\.safetensors"):
+            Memory(settings=chosen, model=str(folder))
+        assert not chosen.store.path.exists()
+
+
+def test_a_folder_whose_files_have_changed_is_told_from_another_model(chosen, origin, tmp_path):
+    folder = tmp_path / "mine"
+    shutil.copytree(origin, folder)
+    name_in(chosen, model=str(folder))
+    (folder / "config_sentence_transformers.json").write_text('{"prompts": {"query": "q: "}}')
+    with pytest.raises(SpaceMismatchError, match=r"not of this onnx:.* \(other files, prompts or options\)"):
+        name_in(chosen)
+
+
+def test_a_note_that_has_no_vector_yet_is_told_with_the_reason(chosen, origin, tmp_path, caplog):
+    folder = tmp_path / "mine"
+    shutil.copytree(origin, folder)
+    (folder / "tokenizer.json").write_text("{")
+    with Memory(settings=chosen, model=str(folder)) as memory:
+        memory.add(["one", "two"])
+        assert memory.status()["store"]["documents"]["pending"] == 2
+    assert "2 notes are stored without a vector yet" in caplog.text
+    assert "tokenizer.json" in caplog.text
+
+
 def test_a_model_that_was_not_pulled_is_an_error_with_the_command(chosen):
     with pytest.raises(EmbedderError, match=r"not been pulled yet. Get it with: omnimemory models pull minilm"):
         Memory(settings=chosen, model="minilm")
     with pytest.raises(ConfigError, match="no embedding model 'minlm'"):
         Memory(settings=chosen, model="minlm")
+    for name in ("static:", "static:nonsense", "static:wordllama"):
+        with pytest.raises(ConfigError, match="no embedding model 'static:"):
+            Memory(settings=chosen, model=name)
     assert not chosen.store.path.exists()
 
 

@@ -72,6 +72,7 @@ def test_confirming_drops_the_old_vectors_and_nothing_else(filled):
     before = held(filled)
     report = filled.reembed(confirm=True)
     assert (report.state, report.before, report.dropped) == ("confirmed", "static:wordllama-256", COUNT)
+    assert report.texts == filled.reembed(dim=128).texts == 45
     assert spaces(filled) == {"documents": 40, "commands": 5}
     assert held(filled) == before
     assert filled.reembed(confirm=True).dropped == 0

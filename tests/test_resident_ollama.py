@@ -163,7 +163,7 @@ def test_the_commands_load_list_keep_and_unload(fake, monkeypatch, tmp_path):
     assert (loaded["name"], loaded["bytes"]) == ("ollama:tiny", 300_000_000)
     (listed,) = map(json.loads, run("models", "ps").stdout.splitlines())
     assert (listed["name"], listed["ours"]) == ("ollama:tiny", True)
-    run("models", "keep", "ollama:tiny", "--", "-1")
+    run("models", "keep", "ollama:tiny", "-1")
     (listed,) = map(json.loads, run("models", "ps").stdout.splitlines())
     assert listed["seconds_left"] is None
     assert json.loads(run("models", "unload", "ollama:tiny").stdout)["freed_bytes"] == 300_000_000
@@ -174,4 +174,8 @@ def test_the_commands_load_list_keep_and_unload(fake, monkeypatch, tmp_path):
     run("models", "unload", "ollama:tiny", "--foreign")
     here = json.loads(run("models", "load", "static").stdout)
     assert here["where"] == "here"
-    assert "schedule.keep_alive" in run("models", "keep", "minilm", "5m", code=2).output
+    assert here["taken"] > 0  # measured, beside what was counted on
+    assert loaded["taken"] is None
+    said = run("models", "keep", "static", "5m", code=2).output
+    assert "schedule.keep_alive = ['static:wordllama-256=5m']" in said  # a name that the setting matches
+    assert "not been pulled" in run("models", "keep", "minilm", "5m", code=1).output

@@ -70,15 +70,19 @@ def load(name: str, force: bool, kept: str | None, as_json: bool) -> None:
 
     A model of this package is loaded to see that it can be, and what it takes: it ends with this command.
     """
-    began = time.perf_counter()
+    from omnimemory.scheduler.own_memory import held  # noqa: PLC0415 - keeps `--help` light
+
     with opened_models() as models:
+        began, before = time.perf_counter(), held().private
         one = models.load(name, force=force, keep_alive=kept)
-    seconds = time.perf_counter() - began
+        seconds, taken = time.perf_counter() - began, held().private - before
+    here = one.where == "here"
     if wants_json(as_json):
-        print_json({**asdict(one), "seconds": seconds})
+        print_json({**asdict(one), "seconds": seconds, "taken": taken if here else None})
         return
-    ends = "; it ends with this command" if one.where == "here" else ""
-    click.echo(visible(f"{one.name} was loaded in {format_seconds(seconds)} and takes {format_bytes(one.bytes)}{ends}"))
+    size = format_bytes(taken if here else one.bytes)
+    ends = f" ({format_bytes(one.bytes)} were counted on); it ends with this command" if here else ""
+    click.echo(visible(f"{one.name} was loaded in {format_seconds(seconds)} and takes {size}{ends}"))
 
 
 @click.command(
@@ -102,10 +106,11 @@ def unload(name: str, foreign: bool, as_json: bool) -> None:
 
 
 @click.command(
+    context_settings={"ignore_unknown_options": True},  # -1 is a time here
     epilog=examples(
         "omnimemory models keep ollama:nomic-embed-text 1h30m",
-        "omnimemory models keep ollama:nomic-embed-text -- -1",
-    )
+        "omnimemory models keep ollama:nomic-embed-text -1",
+    ),
 )
 @click.argument("name")
 @click.argument("duration", metavar="TIME")
@@ -116,8 +121,11 @@ def keep(name: str, duration: str, as_json: bool) -> None:
     How long models of this package stay in the processes that use them is a setting: schedule.keep_alive.
     """
     if not name.startswith("ollama:"):
+        from omnimemory.model_choice import choose_embedder  # noqa: PLC0415 - keeps `--help` light
+
+        full = choose_embedder(current_settings({"embedding.model": name})).name
         raise click.UsageError(
-            f"{name} lives in the process that uses it: set schedule.keep_alive = ['{name}={duration}'] instead."
+            f"{name} lives in the process that uses it: set schedule.keep_alive = ['{full}={duration}'] instead."
         )
     with opened_models() as models:
         models.keep(name, duration)

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omnimemory.embedders.base import UnembeddableTextError, normalise
+from omnimemory.embedders.encoder_folder import read_encoder_folder
 from omnimemory.errors import ConfigError, EmbedderError
 
 if TYPE_CHECKING:
     from omnimemory.embedders.windows import Row, WindowTokenizer
 
-__all__ = ["checked_dim", "files_digest", "joined", "rows_of"]
+__all__ = ["check_weights", "checked_dim", "files_digest", "joined", "rows_of"]
 
 
 def files_digest(files: Sequence[Path]) -> str:
@@ -29,6 +30,24 @@ def files_digest(files: Sequence[Path]) -> str:
         except OSError as error:
             raise EmbedderError(f"{file} cannot be read ({error.strerror}). Pull the model again.") from error
     return whole.hexdigest()
+
+
+def check_weights(provider: str | None, folder: Path) -> None:
+    """Raise :class:`EmbedderError` for a folder that is not understood or whose weights are not all there.
+
+    Only their headers are read; of a ready ``.onnx`` file nothing is. ``provider`` is "mlx", or else it is "onnx".
+    """
+    from omnimemory.embedders.tensors import Tensors  # noqa: PLC0415 - not for a model that was pulled
+
+    if provider == "mlx":
+        from omnimemory.embedders.mlx.folder import read_mlx_folder  # noqa: PLC0415 - the one that is needed
+
+        weights = read_mlx_folder(folder).weights
+    else:
+        found = read_encoder_folder(folder)
+        weights = [] if found.shape is None else [found.weights]
+    for path in weights:
+        Tensors(path)
 
 
 def checked_dim(name: str, full: int, dim: int | None, dims: Sequence[int]) -> int:

@@ -18,11 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from omnimemory.embedders.arriving import arriving, written
-from omnimemory.embedders.encoder_folder import read_encoder_folder
+from omnimemory.embedders.encoder_parts import check_weights
 from omnimemory.embedders.installed import FileRecord, InstalledModel, file_record, find_installed, write_manifest
 from omnimemory.embedders.model_sources import FolderSource, HubSource, PackageSource, Source, SourceMissingError
 from omnimemory.embedders.models import ModelCard
-from omnimemory.embedders.tensors import Tensors
 from omnimemory.errors import EmbedderError, StoreFullError
 from omnimemory.records import Progress
 
@@ -176,15 +175,7 @@ def _from_source(
 def _check_usable(card: ModelCard, folder: Path) -> None:
     """Raise :class:`EmbedderError` for files that are whole and yet no model that runs here; they are removed."""
     try:
-        if card.provider == "mlx":
-            from omnimemory.embedders.mlx.folder import read_mlx_folder  # noqa: PLC0415 - the one that is needed
-
-            for weights in read_mlx_folder(folder).weights:
-                Tensors(weights)
-            return
-        found = read_encoder_folder(folder)
-        if found.shape is not None:
-            Tensors(found.weights)
+        check_weights(card.provider, folder)
     except EmbedderError:
         shutil.rmtree(folder)
         raise

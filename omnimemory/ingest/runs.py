@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -29,6 +30,7 @@ from omnimemory.wiring import redactor_of
 
 __all__ = ["add_notes", "ingest_documents", "ingest_history"]
 
+_LOG = logging.getLogger("omnimemory")
 ProgressCallback = Callable[[Progress], None]
 
 
@@ -150,4 +152,7 @@ def add_notes(
     changes, public = note_changes(store, redactor, texts, ids, metadatas)
     embed_pending(store, embeddings, tally)
     run(store, embeddings, changes, tally, drain=False)
+    if tally.pending:
+        count = f"{tally.pending:,} {'notes are' if tally.pending > 1 else 'note is'} stored without a vector yet"
+        _LOG.warning("%s: keywords find it, and the next run embeds it. The reason: %s", count, tally.degraded)
     return public

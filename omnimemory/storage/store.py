@@ -297,8 +297,9 @@ class Store:
 def check_space(path: Path, stored: Collection, model: str, fingerprint: str) -> None:
     """Raise :class:`SpaceMismatchError` if the vectors of a store are not of this model."""
     if stored.fingerprint != fingerprint:
+        here = f"this {model} (other files, prompts or options)" if stored.model == model else model
         raise SpaceMismatchError(
-            f"{path} holds vectors of {stored.model}, not of {model}: distances between the two mean nothing. "
+            f"{path} holds vectors of {stored.model}, not of {here}: distances between the two mean nothing. "
             "Open it with the model it was made with (embedding.model = auto does), choose another store with --store, "
             f"or move it: omnimemory reembed --model {model}"
         )
