@@ -86,6 +86,16 @@ FLIPPED_VECTOR = in_catalog(
 _HARBOUR = "WHERE id = (SELECT min(id) FROM chunks WHERE text LIKE '%harbour%')"
 ONE_BIT = in_catalog(f"UPDATE chunks SET text = replace(text, 'what it', 'what iv') {_HARBOUR}")
 FLIPPED_TEXT = in_catalog(f"UPDATE chunks SET text = replace(text, 'harbour', 'barbour') {_HARBOUR}")
+_TEXT_OF_COMMANDS = "UPDATE sqlite_master SET sql = replace(sql, '{}', '{}') WHERE name = 'commands'"
+NO_TEXT = in_catalog(  # what a flipped byte in the header of a row may make of it
+    "PRAGMA writable_schema = ON",
+    _TEXT_OF_COMMANDS.format("text TEXT NOT NULL", "text TEXT"),
+    "PRAGMA writable_schema = RESET",
+    "UPDATE commands SET text = NULL WHERE id = 3",
+    "PRAGMA writable_schema = ON",
+    _TEXT_OF_COMMANDS.format("text TEXT", "text TEXT NOT NULL"),
+    "PRAGMA writable_schema = RESET",
+)
 LOST_EVENT = in_catalog("UPDATE events SET shell = 'fish', exit_code = 77 WHERE id = 5")
 LOST_WORDS = in_catalog("INSERT INTO commands_fts (commands_fts) VALUES ('delete-all')")
 LOST_VECTORS = in_catalog("DELETE FROM vectors WHERE row IN (2, 20)")

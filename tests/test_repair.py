@@ -12,6 +12,7 @@ from care_cases import (
     LOST_EVENT,
     LOST_VECTORS,
     LOST_WORDS,
+    NO_TEXT,
     ONE_BIT,
     ORPHAN,
     WRONG_COUNTER,
@@ -91,6 +92,7 @@ def test_a_vector_without_a_copy_waits_for_the_next_ingest(healthy, tmp_path):
 
 GIVEN_UP = [
     pytest.param(LOST_EVENT, "events", id="an event"),
+    pytest.param(NO_TEXT, "commands", id="a command without a text"),
     pytest.param(in_catalog("UPDATE commands SET text = 'rm -rf /' WHERE id = 3"), "commands", id="a command"),
     pytest.param(FLIPPED_TEXT, "documents", id="a chunk"),
     pytest.param(lambda s: garble_page(s, "events"), "rows of events", id="a page of events"),

@@ -36,6 +36,9 @@ CHECKS: dict[str, Callable[[Subject], Iterator[Finding]]] = {
 }
 """Every check, in the order it is made."""
 
+# Also what reading a damaged row comes to: its values may be of other types than the schema says.
+_UNREADABLE = (OmniMemoryError, sqlite3.Error, OSError, ValueError, TypeError, AttributeError)
+
 
 def examine(
     settings: Settings, store: Store | None = None, *, progress: Callable[[str], None] | None = None
@@ -55,7 +58,7 @@ def examine(
                 findings.extend(check(subject))
             except StoreBusyError as error:
                 skipped.append(f"{name}: {error}")
-            except (OmniMemoryError, sqlite3.Error, OSError, ValueError) as error:
+            except _UNREADABLE as error:
                 findings.append(Finding(name, ERROR, f"This could not be looked at: {error}", catalog_checks.RESTORE))
     seconds = round(time.monotonic() - began, 3)
     return Examination(str(subject.path), tuple(CHECKS), tuple(findings), tuple(skipped), seconds)

@@ -46,7 +46,8 @@ def embedded_texts(catalog: Catalog, collection: Collection) -> Iterator[list[tu
     """Yield blocks of (item, text) of the items that have a vector."""
     table = ITEM_TABLES[collection.name]
     yield from catalog.blocks(
-        f"SELECT c.id, c.text FROM {table} c JOIN vectors v ON v.item = c.id WHERE v.collection_id = ? ORDER BY c.id",
+        f"SELECT c.id, c.text FROM {table} c JOIN vectors v ON v.item = c.id "
+        "WHERE v.collection_id = ? AND typeof(c.text) = 'text' ORDER BY c.id",  # a damaged row may hold anything
         (collection.id,),
         _BLOCK,
     )

@@ -230,9 +230,9 @@ def _differs(catalog: Catalog, table: str) -> bool:
         return not all(_same(stored.execute(question), made.execute(question)) for question in questions)
 
 
-def index_words(text: str) -> str:
-    """Return what is indexed of a text, also of one that is no UTF-8 any more."""
-    return index_text(text.encode("utf-8", "replace").decode("utf-8"))
+def index_words(text: Any) -> str:
+    """Return what is indexed of a text, also of one that is no UTF-8 any more; nothing of what is no text any more."""
+    return index_text(text.encode("utf-8", "replace").decode("utf-8")) if isinstance(text, str) else ""
 
 
 def _same(ours: Iterable[Any], theirs: Iterable[Any]) -> bool:
