@@ -169,7 +169,7 @@ def test_the_reference_blas_is_told_of_once_and_openblas_is_not(folder):
     assert "LD_PRELOAD=libopenblas.so.0" in told.stderr
     library = next(Path(mx.__file__).parents[1].glob("mlx_cpu.libs/libblas*"))
     preload = f"import ctypes\nctypes.CDLL({str(library)!r}, mode=ctypes.RTLD_GLOBAL)\n"
-    quiet = child(preload + EMBED, str(folder), LD_LIBRARY_PATH=str(library.parent))
+    quiet = child(preload + EMBED, str(folder), LD_LIBRARY_PATH=str(library.parent), LD_PRELOAD="")
     assert (quiet.returncode, quiet.stderr) == (0, "")
 
 

@@ -81,8 +81,12 @@ def test_a_memory_is_filled_searched_and_opened_again_with_it(chosen, origin, tm
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "one.md").write_text("undo the last commit\n")
     (tmp_path / "docs" / "two.md").write_text("docker list the folder\n")
-    with Memory(settings=chosen, model=f"mlx:{origin}") as memory:
-        assert memory.ingest(tmp_path / "docs").added == 2
+    for number in range(6):
+        (tmp_path / "docs" / f"{number}.md").write_text(f"file {number} of the folder\n")
+    small = chosen.with_values({"embedding.batch_size": 2})  # several batches: the next is read beside the model
+    with Memory(settings=small, model=f"mlx:{origin}") as memory:
+        report = memory.ingest(tmp_path / "docs")
+        assert (report.added, report.embedded, report.pending) == (8, 8, 0)
         assert "undo" in memory.search("undo the last commit", mode="vector", k=1)[0].text
     with Memory(settings=chosen) as memory:
         assert memory.embeddings.embedder.name == f"mlx:{origin}@float32"

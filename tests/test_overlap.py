@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_cases import start
 
+from omnimemory.embedders.mlx.embedder import MlxEmbedder
 from omnimemory.embedders.onnx import OnnxEmbedder
 from omnimemory.embedders.served import ServedEmbedder
 from omnimemory.embedders.static import StaticEmbedder
@@ -265,5 +266,6 @@ def test_a_process_that_is_stopped_midway_leaves_whole_batches_and_the_next_one_
 
 def test_onnx_models_and_servers_work_aside_and_the_static_model_does_not():
     assert OnnxEmbedder.works_aside
+    assert MlxEmbedder.works_aside
     assert ServedEmbedder.works_aside
     assert not hasattr(StaticEmbedder, "works_aside")

@@ -73,6 +73,9 @@ class MlxEmbedder:
     that the model does not have. MLX itself is looked for when the model is loaded.
     """
 
+    works_aside = True
+    """It computes outside of Python's lock: an ingest reads and stores meanwhile."""
+
     def __init__(
         self,
         folder: str | Path,
