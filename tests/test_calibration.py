@@ -97,6 +97,17 @@ def test_sizes_for_which_there_is_no_memory_are_not_tried_and_told(tiny, folder)
     assert "memory" in found.skipped[-1]
 
 
+def test_when_the_time_is_up_no_other_size_begins_and_that_is_told(tiny):
+    steps = []
+    found = calibrate(tiny, rounds=2, seconds=0.0, progress=steps.append)
+    assert len(found.points) == 1
+    assert found.budget is None  # one length says nothing about a size
+    sizes = 1 + len(found.skipped)
+    assert sizes >= 2 * len(BUDGETS)
+    assert all("the time was up" in told for told in found.skipped)
+    assert (steps[-1].done, steps[-1].total) == (sizes, 2 * sizes)
+
+
 def test_without_any_memory_it_is_an_error_that_says_why(tiny):
     with pytest.raises(EmbedderError, match=r"could not be calibrated: There is no memory for even one text"):
         calibrate(tiny.with_values({"memory.max_bytes": 1}), rounds=1)
@@ -110,8 +121,8 @@ def test_a_model_on_a_server_is_not_ours_to_calibrate(settings):
 def test_a_model_that_cannot_be_loaded_says_so(settings, folder, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
-    (broken / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(EmbedderError, match=r"calibration ended with code 1: .*safetensors"):
+    (broken / "tokenizer.json").write_bytes(b"nothing")
+    with pytest.raises(EmbedderError, match=r"calibration ended with code 1: .*tokenizer"):
         calibrate(settings, f"onnx:{broken}", rounds=1)
 
 

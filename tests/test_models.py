@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from dataclasses import fields
 
 import pytest
+from click.testing import CliRunner
 
+from omnimemory.cli import cli
 from omnimemory.embedders.models import CAPABILITIES, ModelCard, find_card, known_models
 from omnimemory.embedders.plugins import GROUP, load_plugin, plugin_names
 from omnimemory.errors import ConfigError, EmbedderError
+from omnimemory.memory import Memory
 
 MINE = """
 [mine]
@@ -186,9 +190,48 @@ def test_a_broken_plug_in_is_an_error_that_names_its_package(plugin, points, bro
         load_plugin("plug")
 
 
-def test_a_memory_takes_the_model_of_a_plug_in(plugin, settings):
-    from omnimemory.memory import Memory
+HALF = """
+class Half:
+    name, dim, embed = "half", 64, None
 
+class Plugin:
+    def models(self):
+        {models}
+    def health(self):
+        raise OSError("no line")
+    def make(self, model, dim):
+        {make}
+"""
+
+
+@pytest.mark.parametrize(
+    ("models", "make", "listed", "made"),
+    [
+        ("raise KeyError", "raise ValueError('no such thing')", "could not tell its models: KeyError", "no such thing"),
+        (
+            "return ['small']",
+            "return Half()",
+            "models that are no ModelCard",
+            "a Half, which has no max_tokens",
+        ),
+        ("return []", "return None", "could not tell how it is: no line", "made a NoneType, which has no name, dim"),
+    ],
+    ids=["raises", "incomplete", "nothing"],
+)
+def test_what_a_plug_in_does_wrong_names_it_and_hides_no_other_model(
+    plugin, tmp_path, settings, models, make, listed, made
+):
+    plugin()
+    (tmp_path / "plug_in.py").write_text(HALF.format(models=models, make=make))
+    done = CliRunner().invoke(cli, ["models", "list", "--json"])
+    found = {entry["name"]: entry for entry in map(json.loads, done.stdout.splitlines())}
+    assert listed in found["plug"]["problem"]
+    assert found["wordllama-256"]["problem"] is None
+    with pytest.raises(EmbedderError, match=f"The embedder 'plug' of the package plug-in .*{made}"):
+        Memory(settings=settings, model="plug:small")
+
+
+def test_a_memory_takes_the_model_of_a_plug_in(plugin, settings):
     plugin()
     with Memory(settings=settings, model="plug:small") as memory:
         assert memory.embeddings.dim == 64
@@ -197,12 +240,6 @@ def test_a_memory_takes_the_model_of_a_plug_in(plugin, settings):
 
 
 def test_the_command_shows_plug_ins_and_what_is_wrong_with_them(plugin, monkeypatch):
-    import json
-
-    from click.testing import CliRunner
-
-    from omnimemory.cli import cli
-
     plugin("plug = plug_in:Plugin\nbad = plug_in:Absent", health="its server is down")
     done = CliRunner().invoke(cli, ["models", "list", "--json"])
     found = {entry["name"]: entry for entry in map(json.loads, done.stdout.splitlines())}

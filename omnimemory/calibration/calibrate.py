@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import IO, Any
 
+from omnimemory.calibration.sweep import TIME_UP
 from omnimemory.config import Settings
 from omnimemory.embedding_costs import learned_key
 from omnimemory.errors import ConfigError, EmbedderError
@@ -88,7 +89,7 @@ def calibrate(
 ) -> Calibration:
     """Measure a model (the one of the settings if none is named) and remember what it needs and which size is best.
 
-    ``rounds`` of all sizes are run, but no new one begins after so many ``seconds``. ``learned`` is what is already
+    ``rounds`` of all sizes are run, but no other one begins after so many ``seconds``. ``learned`` is what is already
     open. Raises :class:`ConfigError` for a model that a server runs, :class:`EmbedderError` when nothing could be run.
     """
     asked = settings if model is None else settings.with_values({"embedding.model": model})
@@ -107,7 +108,7 @@ def calibrate(
         into.observe(key, Shape(0, 0, load["prior"]), load["before"], load["peak"], load["after"], solo=True)
     for one in tried.values():
         into.observe(key, one.shape, 0, one.need, 0, solo=True)
-    budget, before = _best(tried), into.budget(key)
+    budget, before = _best(tried, hurried=any(one.get("why") == TIME_UP for one in found)), into.budget(key)
     if budget is not None:
         into.set_budget(key, budget)
     into.save()
@@ -136,14 +137,19 @@ def _tried(found: Sequence[dict[str, Any]]) -> dict[_Place, _Tried]:
     return tried
 
 
-def _best(tried: dict[_Place, _Tried]) -> int | None:
-    """Return the smallest budget that is about as fast as the fastest, of those that ran with every length."""
+def _best(tried: dict[_Place, _Tried], *, hurried: bool) -> int | None:
+    """Return the smallest budget that is about as fast as the fastest, of those that ran with every length.
+
+    One that was the only one for want of time (``hurried``) is not known to be good.
+    """
     lengths = {length for _, length, _ in tried}
     scores: dict[int, float] = {}
     for budget in {budget for budget, _, _ in tried if budget is not None}:
         speeds = [statistics.median(one.speeds) for place, one in tried.items() if place[0] == budget]
         if len(speeds) == len(lengths):
             scores[budget] = math.exp(statistics.fmean(map(math.log, speeds)))
+    if hurried and len(scores) < 2:
+        return None
     return min((budget for budget, score in scores.items() if score >= _WORTH * max(scores.values())), default=None)
 
 
@@ -193,12 +199,13 @@ def _said(
     with suppress(BrokenPipeError):  # it ended already, and its complaint says why
         child.stdin.write(asked)
         child.stdin.close()
-    done = 0
+    done, planned = 0, None
     for line in child.stdout:
         found = json.loads(line)
-        done += found["kind"] != "loaded"
+        planned = found.get("batches", planned)
+        done += found["kind"] not in ("loaded", "plan")
         if progress is not None:
-            progress(Progress("batches", done))
+            progress(Progress("batches", done, planned))
         yield found
     code = child.wait()
     complaints.seek(0)

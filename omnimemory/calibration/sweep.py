@@ -31,7 +31,10 @@ from omnimemory.scheduler.own_memory import PeakSampler
 from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.scheduling import scheduler_of
 
-__all__ = ["BUDGETS", "main"]
+__all__ = ["BUDGETS", "TIME_UP", "main"]
+
+TIME_UP = "the time was up"
+"""Why a size was not tried, where that is the reason."""
 
 BUDGETS = (256, 512, 1024, 2048, 4096)
 """Padded tokens in a batch that are tried, where the model computes its texts in such batches."""
@@ -77,11 +80,15 @@ def main() -> None:
         embedder.embed(["the warm water"], "document")
     _say(kind="loaded", prior=prior, before=loading.before, peak=loading.peak, after=loading.after)
     points, skipped = _points(embedder), set[int]()
+    _say(kind="plan", batches=len(points) * asked["rounds"])
     for turn in range(asked["rounds"]):
         for number, point in enumerate(points):
-            if number in skipped or (turn and time.monotonic() > ends):
-                continue
-            if not _tried(embedder, scheduler, point, loading.after, turn):
+            late = time.monotonic() > ends and (turn or number)
+            if late and not turn:
+                shape = Costs(embedder, None).of(point.texts).shape
+                _say(kind="skipped", why=TIME_UP, budget=point.budget, length=point.length, shape=shape)
+                skipped.add(number)
+            elif number not in skipped and not late and not _tried(embedder, scheduler, point, loading.after, turn):
                 skipped.add(number)
 
 

@@ -25,9 +25,10 @@ def arriving(folder: Path, expected: int, progress: Callable[[Progress], None]) 
     done = threading.Event()
 
     def tell() -> None:
-        total = max(1, expected // _MIB)
+        total, most = max(1, expected // _MIB), 0
         while not done.wait(_SECONDS):
-            progress(Progress("download", min(written(folder) // _MIB, total), total, "MiB"))
+            most = max(most, min(written(folder) // _MIB, total))  # files are moved, and half ones thrown away
+            progress(Progress("download", most, total, "MiB"))
 
     thread = threading.Thread(target=tell, name="omnimemory-arriving", daemon=True)
     thread.start()
