@@ -67,7 +67,7 @@ def test_a_size_that_minilm_does_not_have_means_the_static_model(chosen, stand_i
 def test_a_memory_keeps_the_model_it_was_made_with(chosen, origin):
     with Memory(settings=chosen, dim=128) as memory:
         memory.add("a note")
-    card = replace(find_card("minilm", known_models()), files=FILES)
+    card = replace(find_card("minilm", known_models()), dim=64, files=FILES)
     pull_model(card, chosen.models.path, [FolderSource(origin)])
     assert name_in(chosen) == "static:wordllama-128"
     with pytest.raises(SpaceMismatchError, match="static:wordllama-128"):

@@ -95,6 +95,8 @@ WRONG = {
     "role": (MINE + 'prompts.passage = "p"\n', "prompts knows document, query, not 'passage'"),
     "prompt": (MINE + "prompts.query = 3\n", "prompts must be a dict of texts"),
     "sha256": (MINE + 'files."a.json" = "ABC"\n', "sha256 of a.json must be 64 hexadecimal digits"),
+    "alias-of-another": (MINE + 'aliases = ["MiniLM"]\n', r"\[mine\]: 'minilm' is a name of all-MiniLM-L6-v2 already"),
+    "name-of-another": (MINE.replace("mine", "Static"), r"\[Static\]: 'static' is a name of wordllama-256 already"),
     "file-outside": (MINE + 'files."../a.json" = ""\n', "no name of a file inside"),
     "file-absolute": (MINE + 'files."/etc/passwd" = ""\n', "no name of a file inside"),
     "file-hidden": (MINE + 'files."a/.git" = ""\n', "no name of a file inside"),

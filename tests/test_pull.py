@@ -134,6 +134,12 @@ def test_every_source_says_why_it_did_not_do(card, origin, tmp_path):
         pull_model(card, tmp_path / "models", usual_sources(card))
 
 
+def test_a_model_of_another_size_than_the_table_says_is_not_installed(card, origin, tmp_path):
+    with pytest.raises(EmbedderError, match="its vectors have 64 numbers; 65 stand in the table of models, as dim"):
+        pull_model(replace(card, dim=65), tmp_path / "models", [FolderSource(origin)])
+    assert installed_models(tmp_path / "models") == []
+
+
 def test_files_that_are_no_model_are_not_installed(card, origin, tmp_path):
     bad = tmp_path / "bad"
     write_tiny_encoder(bad)

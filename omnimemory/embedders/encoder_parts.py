@@ -32,22 +32,25 @@ def files_digest(files: Sequence[Path]) -> str:
     return whole.hexdigest()
 
 
-def check_weights(provider: str | None, folder: Path) -> None:
-    """Raise :class:`EmbedderError` for a folder that is not understood or whose weights are not all there.
+def check_weights(provider: str | None, folder: Path) -> int:
+    """Return how many numbers a model's vectors have.
 
-    Only their headers are read; of a ready ``.onnx`` file nothing is. ``provider`` is "mlx", or else it is "onnx".
+    Raises :class:`EmbedderError` for a folder that is not understood or whose weights are not all there. Only their
+    headers are read; of a ready ``.onnx`` file nothing is. ``provider`` is "mlx", or else it is "onnx".
     """
     from omnimemory.embedders.tensors import Tensors  # noqa: PLC0415 - not for a model that was pulled
 
     if provider == "mlx":
         from omnimemory.embedders.mlx.folder import read_mlx_folder  # noqa: PLC0415 - the one that is needed
 
-        weights = read_mlx_folder(folder).weights
+        model = read_mlx_folder(folder)
+        weights, dim = model.weights, model.dim
     else:
         found = read_encoder_folder(folder)
-        weights = [] if found.shape is None else [found.weights]
+        weights, dim = [] if found.shape is None else [found.weights], found.hidden
     for path in weights:
         Tensors(path)
+    return dim
 
 
 def checked_dim(name: str, full: int, dim: int | None, dims: Sequence[int]) -> int:

@@ -62,7 +62,18 @@ def known_models(table: Path | None = None) -> dict[str, ModelCard]:
     cards = _cards(own, "models.toml")
     if table is not None and table.exists():
         cards |= _cards(_user_bytes(table), str(table))
+        _check_names(cards, str(table))
     return cards
+
+
+def _check_names(cards: Mapping[str, ModelCard], origin: str) -> None:
+    """Raise :class:`ConfigError` for a name or alias that means two models."""
+    owners: dict[str, str] = {}
+    for card in cards.values():
+        for word in (card.name.lower(), *card.aliases):
+            owner = owners.setdefault(word, card.name)
+            if owner != card.name:
+                raise ConfigError(f"{origin}: [{card.name}]: {word!r} is a name of {owner} already: choose another")
 
 
 def find_card(name: str, cards: Mapping[str, ModelCard], origin: str = "") -> ModelCard:

@@ -190,10 +190,12 @@ def _from_source(
 def _check_usable(card: ModelCard, folder: Path) -> None:
     """Raise :class:`EmbedderError` for files that are whole and yet no model that runs here; they are removed."""
     try:
-        check_weights(card.provider, folder)
+        dim = check_weights(card.provider, folder)
     except EmbedderError:
         shutil.rmtree(folder)
         raise
+    if dim != card.dim:
+        raise EmbedderError(f"its vectors have {dim} numbers; {card.dim} stand in the table of models, as dim.")
 
 
 def _one_file(opened: Callable[[str, Path], None], name: str, target: Path, sha256: str) -> FileRecord:

@@ -1,4 +1,8 @@
-"""An encoder whose graph is written from its safetensors, loaded and ready to compute batches."""
+"""An encoder whose graph is written from its safetensors, loaded and ready to compute batches.
+
+It is written anew in each process: for MiniLM that takes 6 ms, and 45 to 50 more where its weights become integers. A
+copy on the disk would have to be read and compared before it is believed, which takes about as long.
+"""
 
 from __future__ import annotations
 
