@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import exp
 
-__all__ = ["EXPERTS", "LONGEST", "Expert", "Mixture", "strength"]
+__all__ = ["EXPERTS", "LONGEST", "Expert", "Mixture", "Novelty", "strength"]
 
 _AGE_POWER = 0.6
 LONGEST = 60
@@ -63,3 +63,21 @@ class Mixture:
         right = [weight * max(probability(n), _LEAST) for n, weight in enumerate(self.weights)]
         total, share = sum(right), _SHARE / len(right)
         self.weights = [(1.0 - _SHARE) * one / total + share for one in right]
+
+
+class Novelty:
+    """How often a step was a command that had never run before."""
+
+    def __init__(self) -> None:
+        self._new = self._known = 0.0
+
+    def add(self, new: bool, weight: float) -> None:
+        """Count one step with its stored weight."""
+        if new:
+            self._new += weight
+        else:
+            self._known += weight
+
+    def odds(self, unit: float) -> float:
+        """Return how likely a new command is against a known one; ``unit`` is what one step weighs now."""
+        return (self._new + unit / 2) / (self._known + unit / 2)

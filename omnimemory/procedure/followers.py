@@ -55,18 +55,14 @@ class Followers:
             self._top_until = self.total * (1.0 + 1.0 / 16)
         return self._top
 
-    def refine(self, probabilities: dict[int, float], scale: float, types: float) -> None:
-        """Turn probabilities from a wider context into those of this one, by Witten and Bell's rule.
+    def passed(self, scale: float, types: float) -> float:
+        """Return which part of the probability is left to what a wider context knows, by Witten and Bell's rule.
 
         ``scale`` turns stored weights into counts; ``types`` is how much each distinct follower counts as evidence for
         something new (in the original: one).
         """
         new = types * len(self.weights)
-        norm = 1.0 / (self.total * scale + new)
-        counted, passed = scale * norm, new * norm
-        weight = self.weights.get
-        for command, lower in probabilities.items():
-            probabilities[command] = weight(command, 0.0) * counted + passed * lower
+        return new / (self.total * scale + new)
 
 
 class FollowerTable:

@@ -3,8 +3,9 @@
 Witten-Bell interpolation (Witten & Bell, IEEE Trans. Inf. Theory 37(4), 1991) over: the three and the two commands
 before, the one before (and whether it worked), its program, the one before that (when the last one is new there, so
 that a foreign command does not end a routine), the folder; under all of it lies how often, how lately and how short.
-Counts fade with a half-life in steps. After a command of which nothing is known, what followed contexts like this one
-counts as well.
+Counts fade with a half-life in steps. What usually runs in other folders is then less likely, and what never ran has
+the part that it had so far. After a command of which nothing is known, what followed contexts like this one counts as
+well.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import heapq
 from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
-from omnimemory.procedure.experts import LONGEST, Mixture, strength
+from omnimemory.procedure.experts import LONGEST, Mixture, Novelty, strength
+from omnimemory.procedure.folders import Folders
 from omnimemory.procedure.followers import Clock, Followers, FollowerTable
+from omnimemory.procedure.levels import Level, add_counts, parts_of
 from omnimemory.procedure.likeness import LikeContexts, Likely
 from omnimemory.procedure.outcomes import Outcomes
 from omnimemory.procedure.records import Prediction
@@ -33,18 +35,13 @@ _SETTLED, _SELDOM = (
     1000,
     8,
 )  # after so many steps the experts are compared at every eighth only: it costs most of learning
-_KNOWN = 0.9  # of the mass; the rest is for commands never seen
+_KNOWN = 0.9
+"""Mass of the base. It weighs it against what followed; how much is left for commands never seen is told by how many of
+them there were."""
 _START = -1
 CONTEXT = 3
 """Commands looked back at: of 1 to 4 it was best, though 2 and 4 are within its interval (README)."""
 _LONG = {2: "two", 3: "three", 4: "four"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Level:
-    name: str
-    followers: Followers
-    caution: float = 1.0
 
 
 class NextCommand:
@@ -66,8 +63,10 @@ class NextCommand:
         self._names: list[str] = []
         self._programs: list[str] = []
         self._outcomes: list[Outcomes] = []
-        self._tables = {name: FollowerTable() for name in (*self._levels_of_commands, "program", "folder")}
+        self._tables = {name: FollowerTable() for name in (*self._levels_of_commands, "program")}
+        self._in_folders = Folders()
         self._all = Followers()
+        self._novelty = Novelty()
         self._recent: OrderedDict[int, int] = OrderedDict()
         self._mixture = Mixture()
         self._norms: list[float] = []
@@ -84,19 +83,20 @@ class NextCommand:
 
     def learn(self, context: Sequence[Step] | None, step: Step) -> None:
         """Learn one step; ``context`` holds what ran before it in its session, ``None``: nobody knows."""
-        command = self._number(step.command)
         weight = self._clock.weight
+        if context is not None:
+            self._novelty.add(step.command not in self._ids, weight)
+        command = self._number(step.command)
         if context is not None:
             if command in self._recent and (self._clock.now < _SETTLED or self._clock.now % _SELDOM == 0):
                 levels = list(self._levels(context, step.cwd))
-                strengths = self._strengths([command])
-                self._mixture.update(lambda expert: self._refined(expert, levels, strengths)[command])
-            for name, key in self._keys(context, step.cwd):
+                self._mixture.update(lambda expert: self._said(expert, levels, command))
+            for name, key in self._keys(context):
                 self._tables[name].add(key, command, weight)
             if self._likeness is not None:
                 self._likeness.learn([before.command for before in context], command)
-        elif step.cwd is not None:
-            self._tables["folder"].add(step.cwd, command, weight)
+        if step.cwd is not None:
+            self._in_folders.add(step.cwd, command, weight)
         self._all.add(command, weight)
         self._recent[command] = self._clock.now
         self._recent.move_to_end(command)
@@ -120,7 +120,7 @@ class NextCommand:
         """Return the number of the step so far back: -1 before the beginning, -3 for a command never seen."""
         return self._ids.get(context[-back].command, -3) if len(context) >= back else _START
 
-    def _keys(self, context: Sequence[Step], cwd: str | None) -> Iterator[tuple[str, Hashable]]:
+    def _keys(self, context: Sequence[Step]) -> Iterator[tuple[str, Hashable]]:
         last = self._last(context)
         failed = bool(context) and context[-1].ok is False  # what mends it is no routine
         for length, name in self._long:
@@ -129,8 +129,6 @@ class NextCommand:
             yield "outcome", (last, context[-1].ok)
         yield "one", last
         yield "program", first_word(context[-1].command) if context else ""
-        if cwd is not None:
-            yield "folder", cwd
 
     # -- predicting
 
@@ -140,18 +138,17 @@ class NextCommand:
             return []
         levels = list(self._levels(context, cwd))
         strengths = self._strengths(self._candidates(levels))
-        probabilities = dict.fromkeys(strengths, 0.0)
-        for expert, weight in enumerate(self._mixture.weights):
-            for command, probability in self._refined(expert, levels, strengths).items():
-                probabilities[command] += weight * probability
+        probabilities, known, unseen = self._mixed(levels, strengths)
+        if cwd is not None:
+            self._in_folders.weigh(probabilities, cwd, 1.0 / self._clock.weight)
         alike, believed = self._alike(levels, context)
         # The norms of the base may be a few steps old.
-        scale = (1.0 - believed) / max(1.0, sum(probabilities.values()))
+        scale = (1.0 - believed) / (max(known, sum(probabilities.values())) + unseen)
         for command in probabilities:
             probabilities[command] *= scale
         why = {}
         for command, likely in alike.items():
-            part = believed * likely.share
+            part = believed * likely.share * known / (known + unseen)
             if part > probabilities.get(command, 0.0):
                 why[command] = f"came after `{likely.after}`, which is like `{context[-1].command}`"
             probabilities[command] = probabilities.get(command, 0.0) + part
@@ -166,31 +163,30 @@ class NextCommand:
             for command, probability in chosen
         ]
 
-    def _alike(self, levels: list[_Level], context: Sequence[Step]) -> tuple[dict[int, Likely], float]:
+    def _alike(self, levels: list[Level], context: Sequence[Step]) -> tuple[dict[int, Likely], float]:
         """Return what followed contexts like this one, if nobody knows what follows its last command."""
         if self._likeness is None or not context or any(level.name == "one" for level in levels):
             return {}, 0.0
         return self._likeness.following([step.command for step in context])
 
-    def _levels(self, context: Sequence[Step], cwd: str | None) -> Iterator[_Level]:
+    def _levels(self, context: Sequence[Step], cwd: str | None) -> Iterator[Level]:
         """Yield what is known of this context, the longest first."""
-        known = dict(self._keys(context, cwd))
+        known = dict(self._keys(context))
         new = True
         for name in (*self._levels_of_commands, "program"):
             found = self._tables[name].get(known[name]) if name in known else None
             if found is not None:
                 new &= name in ("outcome", "one", "program")
-                yield _Level(name, found)
+                yield Level(name, found)
         if new and self._long and len(context) > 1:
             skipped = self._tables["one"].get(self._last(context, 2))
             if skipped is not None:
-                yield _Level("skipped", skipped, _SKIP_TYPES)
-        if "folder" in known:
-            found = self._tables["folder"].get(known["folder"])
-            if found is not None:
-                yield _Level("folder", found)
+                yield Level("skipped", skipped, _SKIP_TYPES)
+        here = None if cwd is None else self._in_folders.get(cwd)
+        if here is not None:
+            yield Level("folder", here)
 
-    def _candidates(self, levels: list[_Level]) -> list[int]:
+    def _candidates(self, levels: list[Level]) -> list[int]:
         found = dict.fromkeys(islice(reversed(self._recent), _RECENT))
         for followers in (*(level.followers for level in levels), self._all):
             found.update(dict.fromkeys(followers.likely(_LIKELY)))
@@ -201,23 +197,46 @@ class NextCommand:
         scale, now, counts, recent = 1.0 / self._clock.weight, self._clock.now, self._all.weights, self._recent
         return {command: strength(counts[command] * scale, now - recent[command]) for command in candidates}
 
-    def _refined(self, expert: int, levels: list[_Level], strengths: dict[int, float]) -> dict[int, float]:
-        """Return what one expert thinks of the candidates, from no context to the longest."""
+    def _said(self, expert: int, levels: list[Level], command: int) -> float:
+        """Return what one expert gives to one command."""
+        view = self._mixture.experts[expert]
+        parts, left = parts_of(levels, 1.0 / self._clock.weight, view.types)
+        brief = left * self._norm(expert) * view.briefness()[self._length(command)]
+        found = {command: brief * self._strengths([command])[command]}
+        add_counts(found, levels, parts)
+        return found[command]
+
+    def _mixed(self, levels: list[Level], strengths: dict[int, float]) -> tuple[dict[int, float], float, float]:
+        """Return what all experts give to the candidates, their sum over all commands, and what is left for new ones.
+
+        The last is in proportion to the others, above their sum.
+        """
+        parts, base = [0.0] * len(levels), [0.0] * (LONGEST + 1)
+        left = 0.0
+        for expert, weight in enumerate(self._mixture.weights):
+            view = self._mixture.experts[expert]
+            mine, passed = parts_of(levels, 1.0 / self._clock.weight, view.types)
+            parts = [part + weight * own for part, own in zip(parts, mine, strict=True)]
+            norm = weight * passed * self._norm(expert)
+            base = [one + norm * own for one, own in zip(base, view.briefness(), strict=True)]
+            left += weight * passed
+        probabilities = {command: value * base[self._length(command)] for command, value in strengths.items()}
+        add_counts(probabilities, levels, parts)
+        return probabilities, 1.0 - left * (1.0 - _KNOWN), left * _KNOWN * self._novelty.odds(self._clock.weight)
+
+    def _length(self, command: int) -> int:
+        return min(len(self._names[command]), LONGEST)
+
+    def _norm(self, expert: int) -> float:
+        """Return what makes an expert's strengths in no context, over all commands, sum to what is known."""
         self._renew_norms()
-        view, names = self._mixture.experts[expert], self._names
-        norm, brief = _KNOWN / self._norms[expert], view.briefness()
-        probabilities = {
-            command: norm * value * brief[min(len(names[command]), LONGEST)] for command, value in strengths.items()
-        }
-        for level in reversed(levels):
-            level.followers.refine(probabilities, 1.0 / self._clock.weight, view.types * level.caution)
-        return probabilities
+        return _KNOWN / self._norms[expert]
 
     def _renew_norms(self) -> None:
         # Summing over all commands takes longer than learning a step, and the sums hardly change from step to step.
         if self._clock.now >= self._norms_until:
             strengths = self._strengths(self._recent)
-            lengths = [min(len(self._names[command]), LONGEST) for command in strengths]
+            lengths = [self._length(command) for command in strengths]
             self._norms = [
                 sum(value * brief[length] for value, length in zip(strengths.values(), lengths, strict=True))
                 for brief in (view.briefness() for view in self._mixture.experts)
@@ -226,7 +245,7 @@ class NextCommand:
 
     # -- why
 
-    def _why(self, command: int, levels: list[_Level], context: Sequence[Step], cwd: str | None) -> str:
+    def _why(self, command: int, levels: list[Level], context: Sequence[Step], cwd: str | None) -> str:
         """Say what speaks most for a command, in words."""
         name = next((level.name for level in levels if command in level.followers.weights), "all")
         if name in self._levels_of_commands:
