@@ -7,6 +7,7 @@ models go that would have stayed.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 from collections.abc import Iterator
@@ -17,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 from omnimemory.config import Settings
 from omnimemory.embedding_costs import Costs
 from omnimemory.embedding_service import EmbeddingService
-from omnimemory.errors import ConfigError, EmbedderError, MemoryBudgetError, ModelServerError, OmniMemoryError
+from omnimemory.errors import (
+    ConfigError,
+    EmbedderError,
+    MemoryBudgetError,
+    MissingExtraError,
+    ModelServerError,
+    OmniMemoryError,
+)
 from omnimemory.loaded_model import LoadedModel
 from omnimemory.model_choice import choose_embedder
 from omnimemory.model_servers.keep_alive import keep_alive_seconds
@@ -58,6 +66,8 @@ class ResidentModels:
             return False, str(error)
         if model.is_loaded():
             return True, f"{model.name} is loaded"
+        if model.name.startswith("mlx:") and importlib.util.find_spec("mlx") is None:
+            return False, str(MissingExtraError("Embedding with MLX", "mlx"))
         if model.served and not self._ollama.is_here:
             return True, f"{model.name} runs on another machine: it takes no memory of this one"
         decision = self._scheduler.plan(_request(model), may_evict=force)
@@ -255,8 +265,11 @@ class ResidentModels:
         from omnimemory.embedders.installed import installed_models  # noqa: PLC0415 - most users have pulled nothing
 
         if self._settings.models.path.is_dir():
+            own = self.service.embedder.name
             for model in installed_models(self._settings.models.path, damaged={}):
-                yield f"{model.card.provider}:{model.card.name}"
+                name = f"{model.card.provider}:{model.card.name}"
+                if not own.startswith(f"{name}@"):
+                    yield name
         try:
             yield from (_OLLAMA + canonical_name(model.name) for model in self._ollama.installed())
         except (ModelServerError, ConfigError):

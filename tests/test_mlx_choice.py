@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 
 import pytest
@@ -45,6 +46,14 @@ def test_mlx_is_taken_when_it_is_asked_for_by_name_and_never_else(chosen, pulled
     assert name_of(chosen, model="mlx:minilm@bfloat16:32") == "mlx:all-MiniLM-L6-v2@bfloat16:32"
     assert name_of(chosen, model=f"mlx:{origin}") == f"mlx:{origin}@float32"
     assert name_of(chosen, model=str(origin)) == f"onnx:{origin}@float32"
+
+
+def test_whether_it_can_be_loaded_is_told_before(chosen, pulled):
+    with Memory(settings=chosen) as memory:
+        can, reason = memory.models.can_load("mlx:minilm")
+        assert can == (importlib.util.find_spec("mlx") is not None)
+        assert ("pip install 'omnimemory[mlx]'" in reason) == (not can)
+        assert [one["name"] for one in memory.models.available()] == ["onnx:all-MiniLM-L6-v2@int8"]
 
 
 def test_a_card_may_name_mlx(chosen, origin):
