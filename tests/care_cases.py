@@ -73,6 +73,16 @@ def garble_page(settings, name):
         file.write(bytes(range(256)) * 32)
 
 
+def flip_key(settings):
+    """Flip a bit of the key of an event, behind the back of the trigger that notices updates."""
+    with closing(sqlite3.connect(settings.store.path / "catalog.sqlite3", isolation_level=None)) as connection:
+        (trigger,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'events_moved'").fetchone()
+        (key,) = connection.execute("SELECT key FROM events WHERE id = 5").fetchone()
+        connection.execute("DROP TRIGGER events_moved")
+        connection.execute("UPDATE events SET key = ? WHERE id = 5", (key[:3] + bytes([key[3] ^ 8]) + key[4:],))
+        connection.execute(trigger)
+
+
 def make_old(path, content=b"left"):
     path.write_bytes(content)
     path.chmod(0o600)

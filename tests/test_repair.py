@@ -19,6 +19,7 @@ from care_cases import (
     answers,
     broken_cache,
     fill,
+    flip_key,
     garble_page,
     in_catalog,
     memory_of,
@@ -42,6 +43,7 @@ MENDED = [
     pytest.param(FLIPPED_VECTOR, id="a flipped vector"),
     pytest.param(ONE_BIT, id="one bit of a text"),
     pytest.param(in_catalog("UPDATE events SET timestamp = timestamp + 1 WHERE id = 5"), id="one bit of an event"),
+    pytest.param(flip_key, id="one bit of the key of an event"),
     pytest.param(
         in_catalog("UPDATE meta SET value = value + 1 - 2 * (value & 1) WHERE key = 'key_checksum'"),
         id="one bit of a checksum",
@@ -71,6 +73,7 @@ def test_what_can_be_mended_is_mended_without_a_model(healthy, harm):
     assert report.done
     assert EMBEDDER.asked == asked
     assert [one for one in examine(healthy).findings if one.check != "leftovers"] == []
+    assert value(healthy, "SELECT count(*) FROM events WHERE checksum IS NULL") == 0
     assert answers(healthy) == before
     assert not list(healthy.store.path.glob("*.damaged*"))
     assert not list(healthy.store.path.glob("*.repairing*"))
