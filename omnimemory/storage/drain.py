@@ -118,11 +118,13 @@ def _apply_changes(generations: Generations, table: ItemTable, index: ChromaInde
     while changes := generations.changes(generation, table.collection, upto, 1000):
         deleted = [public for _, public, operation in changes if operation == "delete"]
         touched = [public for _, public, operation in changes if operation == "update"]
-        reach("drain.change")
+        with disk_errors(index.directory):
+            reach("drain.change")
         tombstones = index.delete(table.collection, deleted) if deleted else 0
         if touched:
             index.update(table.collection, table.metadata_of(touched))
-        reach("drain.forget")
+        with disk_errors(index.directory):
+            reach("drain.forget")
         generations.forget_changes(generation, table.collection, changes[-1][0], tombstones=tombstones)
         done += len(changes)
     return done
