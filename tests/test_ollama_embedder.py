@@ -1,5 +1,6 @@
 """Vectors from Ollama: what is asked, what the space is, and what is noticed of a model behind a name."""
 
+import asyncio
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ from served_cases import ollama
 
 from omnimemory.embedders.lengths import estimate_tokens, halves, windows
 from omnimemory.embedders.served_models import CANARIES
-from omnimemory.errors import ConfigError
+from omnimemory.errors import ConfigError, ModelServerError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -260,3 +261,18 @@ def test_a_search_with_the_static_model_imports_no_http_client(tmp_path):
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_question_is_not_asked_again_of_a_server_that_hangs(server, embedder_of):
+    embedder = embedder_of(seconds=0.3)
+    embedder.embed(["a first text"], "document")
+    server.fault_rate, server.fault_names = 1.0, ("silent",)
+    for role, times in (("document", 4), ("query", 1)):
+        for ask in (embedder.embed, lambda texts, role: asyncio.run(embedder.aembed(texts, role))):
+            before = len(server.bodies("/api/embed"))
+            with pytest.raises(ModelServerError, match="did not"):
+                ask(["text"], role)
+            assert len(server.bodies("/api/embed")) == before + times
+    server.fault_rate = 0.0
+    server.faults.append("500")
+    assert embedder.embed(["text"], "query").shape == (1, embedder.dim)  # what may pass is asked again as ever

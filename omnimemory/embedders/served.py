@@ -34,7 +34,7 @@ from omnimemory.embedders.served_rows import joined_pieces
 from omnimemory.errors import ConfigError, ModelChangedError
 from omnimemory.model_servers.exchange import Steps, Terms
 from omnimemory.model_servers.lines import AsyncLine, Line
-from omnimemory.model_servers.patience import Patience
+from omnimemory.model_servers.patience import Patience, impatient
 
 if TYPE_CHECKING:
     import ssl
@@ -174,7 +174,7 @@ class ServedEmbedder:
         others), ModelChangedError, and ModelServerError for everything else.
         """
         check_texts(texts, role)
-        return self._finish(self._line.run(self._steps(list(texts), role)))
+        return self._finish(self._line.run(self._steps_for(list(texts), role)))
 
     async def aembed(self, texts: Sequence[str], role: Role) -> Vectors:
         """As :meth:`embed`, on the event loop. Cancelling it drops the request under way."""
@@ -182,7 +182,7 @@ class ServedEmbedder:
         if self._terms.address.scheme == "https" and self._tls is None:
             self._tls = self._terms.tls_context()
         async with AsyncLine(self._terms, self._tls) as line:
-            return self._finish(await line.run(self._steps(list(texts), role)))
+            return self._finish(await line.run(self._steps_for(list(texts), role)))
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the estimated number of tokens of each text; 0 for an empty one."""
@@ -238,6 +238,10 @@ class ServedEmbedder:
         return face
 
     # -- embedding
+
+    def _steps_for(self, texts: list[str], role: Role) -> Steps[tuple[Vectors, dict[int, str]]]:
+        steps = self._steps(texts, role)
+        return impatient(steps) if role == "query" else steps  # keywords answer a search whose server hangs
 
     def _steps(self, texts: list[str], role: Role) -> Steps[tuple[Vectors, dict[int, str]]]:
         self._tell()

@@ -39,11 +39,12 @@ def vectors_bytes(texts: int) -> int:
 
 
 class NoAnswerError(ModelServerError):
-    """The server could not be reached (then it is not ``reached``), hung up, or took too long."""
+    """The server could not be reached (then it is not ``reached``), hung up, or took too long (then it is ``late``)."""
 
-    def __init__(self, message: str, *, reached: bool = True) -> None:
+    def __init__(self, message: str, *, reached: bool = True, late: bool = False) -> None:
         super().__init__(message)
         self.reached = reached
+        self.late = late
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ class Terms:
             yield Deadline(self.address.origin, call)
         except httpx.TimeoutException as error:
             what = "took no connection" if isinstance(error, httpx.ConnectTimeout) else "did not answer"
-            raise NoAnswerError(f"{self.address.origin} {what} in time.") from error
+            raise NoAnswerError(f"{self.address.origin} {what} in time.", late=True) from error
         except httpx.ConnectError as error:
             raise NoAnswerError(f"{self.address.origin} cannot be reached ({error}).", reached=False) from error
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
@@ -180,7 +181,7 @@ class Deadline:
 
     def missed(self) -> NoAnswerError:
         """Return the error for an answer that was not complete in time."""
-        return NoAnswerError(f"{self._origin} did not finish its answer within {self._call.seconds:g} s.")
+        return NoAnswerError(f"{self._origin} did not finish its answer within {self._call.seconds:g} s.", late=True)
 
     def body(self) -> bytes:
         """Return all parts."""

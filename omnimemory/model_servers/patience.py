@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from omnimemory.errors import ModelServerError
 from omnimemory.model_servers.exchange import Answer, Call, NoAnswerError, Pause, Steps
 
-__all__ = ["BadAnswerError", "Patience", "RefusedError", "detail", "persist", "refusal"]
+__all__ = ["BadAnswerError", "Patience", "RefusedError", "detail", "impatient", "persist", "refusal"]
 
 T = TypeVar("T")
 
@@ -99,6 +99,26 @@ def _once(call: Call, read: Callable[[Answer], T], origin: str) -> Generator[Cal
     if answer.status != 200:
         raise refusal(answer, origin)
     return read(answer)
+
+
+def impatient(steps: Steps[T]) -> Steps[T]:
+    """Run an exchange for somebody who waits for its end: what did not come in time once is not asked for again."""
+    try:
+        ask = next(steps)
+        while True:
+            try:
+                answer = yield ask
+            except NoAnswerError as error:
+                if error.late:
+                    raise
+                ask = steps.throw(error)
+            else:
+                ask = steps.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()
 
 
 def refusal(answer: Answer, origin: str) -> RefusedError:
