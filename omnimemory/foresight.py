@@ -68,7 +68,8 @@ class Foresight:
         self.take_spool()
         steps = None
         if context is not None:
-            steps = [Step(command) for command in self._commands(context[-CONTEXT:], "next_command")]
+            ran = [command for command in context if not isinstance(command, str) or command.strip()]
+            steps = [Step(command) for command in self._commands(ran[-CONTEXT:], "next_command")]
             steps[-1:] = [Step(step.command, ok=ok) for step in steps[-1:]]
         return self._recorded_steps().predict(steps, None if cwd is None else str(cwd), k)
 

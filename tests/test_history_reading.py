@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -69,6 +70,7 @@ def make_sparse(path):
         pytest.param(lambda path: path.write_text("ls\n", "utf-16"), "UTF-16.*iconv", id="utf_16_with_mark"),
         pytest.param(lambda path: path.write_text("ls\n", "utf-16-le"), "binary", id="utf_16_without_mark"),
         pytest.param(lambda path: path.write_bytes(b"\x7fELF\2\1\1" + b"\0" * 99), "binary", id="binary"),
+        pytest.param(lambda path: path.write_bytes(Random(1).randbytes(4096)), "binary.*control", id="compressed"),
     ],
 )
 def test_what_is_no_history_is_refused_with_its_reason(tmp_path, make, message):
@@ -99,6 +101,13 @@ def test_the_size_limit_is_exact(history):
 def test_a_few_nul_bytes_of_a_power_cut_do_not_make_a_history_binary(tmp_path):
     path = tmp_path / "h"
     path.write_bytes(b"git status\n" * 20 + b"\0" * 40 + b"ls\n")
+    assert commands(read(path))[-1] == "ls"
+
+
+@pytest.mark.parametrize("damage", [b"\x01\x02" * 40, b"\x1b[31m\t" * 200, b"\xff\xfe\x80" * 200])
+def test_damage_colours_and_other_encodings_do_not_make_a_history_binary(tmp_path, damage):
+    path = tmp_path / "h"
+    path.write_bytes(b"git status\n" * 200 + damage + b"\nls\n")
     assert commands(read(path))[-1] == "ls"
 
 

@@ -113,6 +113,12 @@ def test_a_secret_in_the_context_is_found_under_its_redacted_name(memory, tmp_pa
     assert secret not in best.why
 
 
+def test_blank_commands_in_the_context_are_none(memory, git_history):
+    memory.ingest_history(git_history)
+    assert memory.next_command(["git add .", "", " "]) == memory.next_command(["git add ."])
+    assert memory.next_command([""]) == memory.next_command([])
+
+
 def test_a_single_string_is_refused_with_the_right_form(memory):
     with pytest.raises(ConfigError, match=r"next_command\(\['git add"):
         memory.next_command("git add .")

@@ -83,8 +83,9 @@ def next_commands(*, history: Path, shell: str | None, separate: bool, lengths: 
                 for row in rows
             ),
         )
+    sessions = len(outcomes["ours"].steps)
     note(
-        f"{len(steps):,} steps in {len(outcomes['ours'].steps):,} sessions; our probabilities are off by "
+        f"{len(steps):,} steps in {sessions:,} session{'s' * (sessions != 1)}; our probabilities are off by "
         f"{outcomes['ours'].calibration.error():.3f} on average"
     )
 
