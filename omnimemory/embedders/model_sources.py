@@ -99,17 +99,24 @@ class HubSource:
         if importlib.util.find_spec("huggingface_hub") is None:
             raise EmbedderError("its client is not installed: pip install huggingface_hub.")
         from huggingface_hub import constants  # noqa: PLC0415 - heavy, and only a pull needs it
-        from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415 - as above
+        from huggingface_hub.utils.tqdm import (  # noqa: PLC0415 - as above
+            are_progress_bars_disabled,
+            disable_progress_bars,
+            enable_progress_bars,
+        )
 
         if constants.HF_HUB_OFFLINE:
             raise EmbedderError("HF_HUB_OFFLINE is set.")
         _check_reachable(constants.ENDPOINT)
-        disable_progress_bars()  # what comes in is told by who pulls
         told, constants.HF_HUB_DISABLE_TELEMETRY = constants.HF_HUB_DISABLE_TELEMETRY, True
+        shown = not are_progress_bars_disabled()
+        disable_progress_bars()  # what comes in is told by who pulls
         try:
             yield lambda name, target: self._fetch(name, target, work / "hub")
         finally:
             constants.HF_HUB_DISABLE_TELEMETRY = told
+            if shown:
+                enable_progress_bars()
 
     def _fetch(self, name: str, target: Path, work: Path) -> None:
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 - as above

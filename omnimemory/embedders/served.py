@@ -232,7 +232,7 @@ class ServedEmbedder:
             raise ModelChangedError(
                 f"{self._name} is not the model it was: another one answers to that name at {self._dialect.origin}. "
                 "Its vectors must not be mixed with those that are stored, so none was stored. Put the former model "
-                "back, or use a new store for this one."
+                f"back, or move to this one: omnimemory reembed --model {self._name}"
             )
         self._face = face
         return face
