@@ -21,11 +21,15 @@ LARGE = 24 << 20
 
 
 class Hub:
-    """Answers for the files of one repository; ``cut`` breaks the next download after so many bytes."""
+    """Answers for the files of one repository.
+
+    ``cut`` breaks the next download after so many bytes, ``refuses`` has the status and the code for some names.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.cut: int | None = None
+        self.refuses: dict[str, tuple[int, str]] = {}
         self.ranges: list[str] = []
         self.paths: list[str] = []
         hub = self
@@ -57,6 +61,17 @@ class Hub:
         self.paths.append(request.path)
         name = request.path.partition("/resolve/")[2].partition("/")[2]
         file = self.folder / name
+        if name in self.refuses:
+            status, code = self.refuses[name]
+            if not status:
+                request.close_connection = True
+                request.connection.close()
+                return
+            request.send_response(status)
+            request.send_header("X-Error-Code", code)
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
         if not name or not file.is_file():
             request.send_response(404)
             request.send_header("X-Error-Code", "EntryNotFound" if name else "RepoNotFound")
@@ -157,6 +172,26 @@ def test_a_wrong_byte_from_the_hub_is_refused(pull, hub, tmp_path):
     done = pull()
     assert done.returncode == 1
     assert "model.safetensors has the sha256" in done.stderr
+    assert not (tmp_path / "models" / "tiny").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code", "reason"),
+    [
+        pytest.param("modules.json", 403, "", "modules.json could not be downloaded", id="refused"),
+        pytest.param("modules.json", 0, "", "modules.json could not", id="line-breaks", marks=pytest.mark.slow),
+        pytest.param("config.json", 403, "GatedRepo", "/me/tiny has to be accepted first; then say", id="gated"),
+        pytest.param("config.json", 404, "RepoNotFound", "no repository me/tiny", id="none", marks=pytest.mark.slow),
+        pytest.param("config.json", 404, "RevisionNotFound", "no revision main", id="other", marks=pytest.mark.slow),
+    ],
+)
+def test_what_the_hub_does_not_give_is_never_taken_for_a_file_that_is_not_there(
+    pull, hub, tmp_path, name, status, code, reason
+):
+    hub.refuses[name] = (status, code)
+    done = pull()
+    assert done.returncode == 1
+    assert reason in done.stderr
     assert not (tmp_path / "models" / "tiny").exists()
 
 

@@ -120,17 +120,31 @@ class HubSource:
 
     def _fetch(self, name: str, target: Path, work: Path) -> None:
         from huggingface_hub import hf_hub_download  # noqa: PLC0415 - as above
-        from huggingface_hub.errors import EntryNotFoundError  # noqa: PLC0415 - as above
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError  # noqa: PLC0415 - as above
 
         try:
             found = hf_hub_download(self.repository, name, revision=self.revision, local_dir=work)
-        except EntryNotFoundError as error:
-            raise SourceMissingError(f"it has no file {name}.") from error
         except Exception as error:
             # Its client raises errors of its own, of requests, of httpx and of the operating system.
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise EmbedderError(f"{name} could not be downloaded: {first}") from error
+            if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+                raise SourceMissingError(f"it has no file {name}.") from error
+            # That something is not here either is what it says of a hub that did not answer.
+            raise EmbedderError(f"{name} could not be downloaded: {self._reason(error)}") from error
         Path(found).replace(target)
+
+    def _reason(self, error: Exception) -> str:
+        from huggingface_hub import constants, errors  # noqa: PLC0415 - as above
+
+        if isinstance(error, errors.GatedRepoError):
+            page = f"{constants.ENDPOINT}/{self.repository}"
+            return f"the licence at {page} has to be accepted first; then say: hf auth login"
+        if isinstance(error, errors.RepositoryNotFoundError):
+            return f"there is no repository {self.repository}, or not for you"
+        if isinstance(error, errors.RevisionNotFoundError):
+            return f"it has no revision {self.revision}"
+        if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+            error = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @dataclass(frozen=True, slots=True)
