@@ -44,6 +44,7 @@ DAMAGES = {
         lambda f: change(f / "1_Pooling/config.json", pooling_mode_max_tokens=True),
         "pools by max_tokens, mean",
     ),
+    "no-pooling": (lambda f: shutil.rmtree(f / "1_Pooling"), "names a pooling, and .*1_Pooling/config.json is missing"),
     "prompt": (lambda f: change(f / "1_Pooling/config.json", include_prompt=False), "leaves its prompt out"),
     "dense": (lambda f: (f / "modules.json").write_text('[{"type": "a.models.Dense"}]'), "not known here: Dense"),
     "modules": (lambda f: (f / "modules.json").write_text("[1]"), "modules.json cannot be read"),

@@ -195,7 +195,8 @@ def _shape(path: Path, config: Mapping[str, Any]) -> Shape:
 
 
 def _pooling(path: Path, parts: Sequence[str]) -> str:
-    modules = path / "modules.json"
+    modules, settings = path / "modules.json", path / "1_Pooling" / "config.json"
+    kinds: list[str] = []
     if modules.exists():
         try:
             kinds = [str(module["type"]).rpartition(".")[2] for module in json.loads(modules.read_bytes())]
@@ -204,8 +205,9 @@ def _pooling(path: Path, parts: Sequence[str]) -> str:
         foreign = [kind for kind in kinds if kind not in parts]
         if foreign:
             raise EmbedderError(f"The model in {path} has a part that is not known here: {', '.join(foreign)}.")
-    settings = path / "1_Pooling" / "config.json"
     if not settings.exists():
+        if "Pooling" in kinds:
+            raise EmbedderError(f"{modules} names a pooling, and {settings} is missing. Copy the whole folder.")
         return "mean"
     given = read_json(settings)
     if "pooling_mode" in given:
