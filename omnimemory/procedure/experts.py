@@ -18,7 +18,7 @@ __all__ = ["EXPERTS", "LONGEST", "Expert", "Mixture", "Novelty", "strength"]
 _AGE_POWER = 0.6
 LONGEST = 60
 """Characters; longer commands count as this long."""
-_SHARE = 0.02
+_SHARE = 0.005  # as if the better one changed every 200 steps
 _LEAST = 1e-4
 
 
