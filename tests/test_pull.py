@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -10,11 +11,13 @@ import stat
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pull_cases import NAMES, card_of, flip
+from store_cases import wait_until
 
 from omnimemory.embedders.installed import find_installed, installed_models
 from omnimemory.embedders.model_sources import FolderSource
@@ -248,6 +251,18 @@ def test_a_pull_that_is_killed_leaves_no_half_model_and_goes_on(origin, tmp_path
     for model in installed_models(root):  # it may have been done already
         model.check(read=True)
     pull_model(card_of(origin), root, [FolderSource(origin)]).check(read=True)
+
+
+def test_who_waits_for_another_pull_is_told_so(card, origin, tmp_path, caplog):
+    root = tmp_path / "models"
+    root.mkdir()
+    with ThreadPoolExecutor(1) as beside, (root / ".tiny.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = beside.submit(pull_model, card, root, [FolderSource(origin)])
+        wait_until(lambda: "Another process is at work on tiny" in caplog.text)
+        assert not waiting.done()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert waiting.result(60).card.name == "tiny"
 
 
 def test_two_pulls_at_once_make_one_model(origin, tmp_path):

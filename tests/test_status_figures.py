@@ -26,6 +26,7 @@ from omnimemory.scheduler.presence import present
 from omnimemory.scheduler.pressed import PressureWatch
 from omnimemory.scheduler.probe import Available
 from omnimemory.scheduler.scheduler import Scheduler
+from omnimemory.scheduler.traces import End
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,9 +42,10 @@ def test_percentiles_are_values_that_so_many_are_not_above(values, p50, p95, p99
 
 def test_the_figures_are_those_of_what_was_recorded(tmp_path):
     of = Scheduler(reserve=0, probe=lambda: Available(1000, "fake", 1000), journal=Journal(tmp_path))
-    for items, observed in ((4, 300), (40, 0), (2, 900)):
+    mib = 1 << 20
+    for items, observed, predicted in ((4, 300 * mib, 600 * mib), (40, 0, 600 * mib), (2, 24 * mib, 16 * mib)):
         with of.lease(Request("m", items, 0, 100)) as lease:
-            lease.observed, lease.predicted = observed, 600
+            lease.observed, lease.predicted = observed, predicted
     with pytest.raises(ZeroDivisionError), of.lease(Request("m", 1, 50, 100)):
         raise ZeroDivisionError
     with of.lease(Request("m", 1, 0, 900)), pytest.raises(Exception, match="memory"), of.lease(Request("m", 1, 0, 500)):
@@ -54,6 +56,7 @@ def test_the_figures_are_those_of_what_was_recorded(tmp_path):
     assert (found["requests"], found["loads"], found["texts"], found["evicted"]) == (6, 1, 4 + 10 + 2 + 1, 0)
     assert found["prediction"] == {"count": 2, "p50": 0.5, "p95": 1.5, "p99": 1.5}
     assert found["seconds"]["count"] == 4
+    assert End("done", 0.1, observed=9 * mib, predicted=24 << 10).ratio is None  # a process begins, with a short text
 
 
 def test_the_status_of_a_memory_counts_its_batches_and_answers(settings):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import secrets
 import shutil
@@ -27,6 +28,7 @@ from omnimemory.records import Progress
 
 __all__ = ["half_pulled", "pull_model", "remove_half", "remove_model", "usual_sources"]
 
+_LOG = logging.getLogger("omnimemory")
 _OPTIONAL = (
     "modules.json",
     "sentence_bert_config.json",
@@ -236,7 +238,11 @@ def _alone(root: Path, name: str) -> Iterator[None]:
     except OSError as error:
         raise EmbedderError(f"The folder of models {root} cannot be written: {error.strerror}.") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _LOG.warning("Another process is at work on %s: waiting for it to end.", name)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

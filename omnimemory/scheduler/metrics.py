@@ -16,9 +16,9 @@ def metrics(traces: Sequence[Trace], counts: Mapping[str, int] | None = None) ->
     """Return the figures of some requests as JSON-ready data; times are seconds.
 
     ``windowed`` texts were read in several parts, ``truncated`` ones not to their end. ``prediction`` is observed by
-    predicted bytes: above 1 more was needed than expected. ``since`` is when the first of the requests was decided
-    (seconds since the epoch). ``counts`` is what happened beside requests: models that went, by reason, came back too
-    soon (``thrashed``) or were loaded ahead, and leases of processes that had died.
+    predicted bytes, where that was 16 MiB or more: above 1 more was needed than expected. ``since`` is when the first
+    of the requests was decided (seconds since the epoch). ``counts`` is what happened beside requests: models that
+    went, by reason, came back too soon (``thrashed``) or were loaded ahead, and leases of processes that had died.
     """
     beside = counts or {}
     ends = [trace.end for trace in traces if trace.end is not None]

@@ -22,6 +22,7 @@ from omnimemory.scheduler.victims import Resident, Spared, Victim
 __all__ = ["End", "Trace", "counts_of", "line_of_counts", "line_of_decision", "line_of_end", "traces_of"]
 
 _VERSION = 1
+_TELLING = 16 << 20
 _COUNTS = b'{"v":1,"counts":'
 
 
@@ -42,8 +43,12 @@ class End(NamedTuple):
 
     @property
     def ratio(self) -> float | None:
-        """Observed by predicted bytes; ``None`` where nothing was measured."""
-        return self.observed / self.predicted if self.observed and self.predicted else None
+        """Observed by predicted bytes; ``None`` where nothing was measured, or too little to be the batch's own.
+
+        What a process allocates at its first batch beside a text of some kilobytes is hundreds of times those.
+        """
+        told = self.observed and self.predicted and max(self.observed, self.predicted) >= _TELLING
+        return self.observed / self.predicted if told else None
 
 
 @dataclass(slots=True)
