@@ -5,6 +5,7 @@ They are a class of their own so that each file stays short; nobody makes one of
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,6 +24,7 @@ __all__ = ["Recording"]
 
 ProgressCallback = Callable[[Progress], None]
 _MOST_SECONDS = 86_400.0
+_LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z, the last one that datetime can show
 
 
 class Recording:
@@ -116,9 +118,12 @@ class Recording:
             raise ConfigError("record() needs the command that was run: record('make test', exit_code=0).")
         from omnimemory.ingest.recorded import record_event  # noqa: PLC0415 - a search needs none of it
 
-        begun = time.time() - (duration or 0.0) if timestamp is None else float(timestamp)
-        place = None if cwd is None else str(cwd)
-        event = Event(command, begun, place, exit_code, duration, session, host, shell)
+        code = None if exit_code is None else _whole("exit_code", exit_code)
+        took = None if duration is None else _seconds("duration", duration)
+        begun = time.time() - (took or 0.0) if timestamp is None else _seconds("timestamp", timestamp)
+        place = _text("cwd", os.fspath(cwd) if isinstance(cwd, os.PathLike) else cwd)
+        names = (_text(name, value) for name, value in (("session", session), ("host", host), ("shell", shell)))
+        event = Event(_storable(command), begun, place, code, took, *names)
         redactor = redactor_of(self.settings, keep_secrets=self.settings.history.keep_secrets)
         return record_event(self.store, self.embeddings, redactor, event)
 
@@ -142,3 +147,26 @@ class Recording:
         redactor = redactor_of(self.settings, keep_secrets=self.settings.history.keep_secrets)
         folder = spool_folder(self.settings.store.path)
         return take_spool(self.store, self.embeddings, redactor, folder, now=now).report()
+
+
+def _whole(name: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and -(2**31) <= value < 2**32:
+        return value
+    raise ConfigError(f"record() takes {name} as a whole number of 32 bits, got {value!r:.80}.")
+
+
+def _seconds(name: str, value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LAST_SECOND:
+        return float(value)
+    raise ConfigError(f"record() takes {name} in seconds, from 0 to the year 9999, got {value!r:.80}.")
+
+
+def _text(name: str, value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"record() takes {name} as a text, got {value!r:.80}.")
+    return _storable(value) if value else None
+
+
+def _storable(text: str) -> str:
+    """Return a text without what a database cannot hold: NULs, and lone surrogates of names that are no UTF-8."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()

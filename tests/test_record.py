@@ -7,6 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from omnimemory import Memory
 from omnimemory.cli import cli
 from omnimemory.errors import ConfigError
 from tests.database_cases import make
@@ -53,6 +54,63 @@ def test_what_is_not_to_be_kept_is_left_out(memory, command):
 def test_no_command_is_refused(memory, command):
     with pytest.raises(ConfigError, match=r"record\('make test'"):
         memory.record(command)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"exit_code": "1"}, "exit_code as a whole number"),
+        ({"exit_code": 2**70}, "exit_code as a whole number"),
+        ({"exit_code": True}, "exit_code as a whole number"),
+        ({"duration": -1}, "duration in seconds"),
+        ({"duration": float("inf")}, "duration in seconds"),
+        ({"timestamp": float("nan")}, "timestamp in seconds"),
+        ({"timestamp": 1e20}, "timestamp in seconds"),
+        ({"timestamp": "2024-05-31"}, "timestamp in seconds"),
+        ({"cwd": 3}, "cwd as a text"),
+        ({"session": 7}, "session as a text"),
+        ({"host": b"x"}, "host as a text"),
+        ({"shell": ["zsh"]}, "shell as a text"),
+    ],
+)
+def test_what_no_event_can_have_is_refused_and_nothing_is_stored(memory, said, message):
+    with pytest.raises(ConfigError, match=message):
+        memory.record("make test", **said)
+    assert memory.status()["store"]["commands"]["events"] == 0
+
+
+def test_what_a_database_cannot_hold_is_replaced_and_the_store_stays_whole(settings):
+    odd = "a\udcff\0b"
+    with Memory(settings=settings) as memory:
+        memory.record(odd, 0, odd, session=odd, host=odd, shell=odd)
+        memory.record("ls", 2**32 - 1, "", timestamp=0, duration=10**9, session="")
+    with Memory(settings=settings) as memory:
+        (hit,) = memory.search("a?b", kind="commands", mode="keyword")
+        assert {hit.metadata[name] for name in ("cwd", "session", "host", "shell")} == {"a?b"}
+        assert memory.next_command(["ls"])
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [([], "link"), (["--cwd", "sub"], "link/sub"), (["--cwd", ".."], "."), (["--cwd", "/x"], "/x")],
+)
+def test_a_folder_is_the_one_that_the_shell_names(memory, tmp_path, monkeypatch, more, expected):
+    (tmp_path / "real" / "sub").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path / "link")
+    monkeypatch.setenv("PWD", str(tmp_path / "link"))
+    monkeypatch.setenv("OMNIMEMORY_INDEX_ENABLED", "false")
+    monkeypatch.setenv("OMNIMEMORY_CACHE_PATH", str(memory.settings.cache.path))
+    store = ["--store", str(memory.settings.store.path)]
+    for verb in (["record", "ls"], ["next"], ["sessions"]):
+        done = CliRunner().invoke(cli, [*store, *verb, *more])
+        assert done.exit_code == 0, done.output
+    (hit,) = memory.search("ls", kind="commands")
+    assert hit.metadata["cwd"] == str(tmp_path / expected)
+    monkeypatch.setenv("PWD", str(tmp_path))  # left by a parent that is elsewhere
+    CliRunner().invoke(cli, [*store, "record", "pwd"])
+    (hit,) = memory.search("pwd", kind="commands", k=1)
+    assert hit.metadata["cwd"] == str(tmp_path / "real")
 
 
 def test_secrets_are_taken_out(memory):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from omnimemory.cli.opening import current_settings, open_memory
-from omnimemory.cli.options import examples, json_option, null_option
+from omnimemory.cli.options import examples, folder_meant, json_option, null_option
 from omnimemory.cli.output import EMPTY, note, print_json, print_null, print_table, visible, wants_json
 
 __all__ = ["next_command"]
@@ -40,7 +40,7 @@ def next_command(
         note(f"There is no memory at {settings.store.path}. {EMPTY}")
         return
     with open_memory(settings) as memory:
-        found = memory.next_command(list(context) or None, cwd=cwd or Path.cwd(), ok=ok, k=k)
+        found = memory.next_command(list(context) or None, cwd=folder_meant(cwd), ok=ok, k=k)
     if null:
         print_null(prediction.command for prediction in found)
     elif wants_json(as_json):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from omnimemory.cli.opening import current_settings, open_memory
-from omnimemory.cli.options import examples, json_option
+from omnimemory.cli.options import examples, folder_meant, json_option
 from omnimemory.cli.output import EMPTY, Cell, note, print_json, print_table, shorten, visible, wants_json
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def sessions(*, context: tuple[str, ...], k: int, cwd: Path | None, as_json: boo
     if settings is None:
         return
     with open_memory(settings) as memory:
-        found = memory.similar_sessions(list(context) or None, cwd=cwd or Path.cwd(), k=k)
+        found = memory.similar_sessions(list(context) or None, cwd=folder_meant(cwd), k=k)
     _show(found, as_json, ("score", "then came"), (_session(one) for one in found))
 
 

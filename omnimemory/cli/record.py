@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from omnimemory.cli.opening import current_settings, open_memory
-from omnimemory.cli.options import examples, json_option
+from omnimemory.cli.options import examples, folder_meant, json_option
 from omnimemory.cli.output import note, print_json, wants_json
 
 __all__ = ["hook", "record"]
@@ -52,7 +52,7 @@ def record(
         found = memory.record(
             command,
             exit_code,
-            cwd or Path.cwd(),
+            folder_meant(cwd),
             duration=duration,
             timestamp=timestamp,
             session=session,
