@@ -191,7 +191,7 @@ def test_how_long_a_busy_server_is_waited_for(served, server):
 @matters("servers.keep_alive")
 def test_how_long_the_model_is_kept_after_a_question(served, server):
     assert asked(server, served, keep_alive="-1")[-1]["keep_alive"] == -1
-    with pytest.raises(ConfigError, match="how long to keep"):
+    with pytest.raises(ConfigError, match=r"servers\.keep_alive: 'soon' does not say how long to keep"):
         Memory(settings=served.with_values({"servers.keep_alive": "soon"}))
 
 
@@ -199,6 +199,8 @@ def test_how_long_the_model_is_kept_after_a_question(served, server):
 def test_how_long_the_model_is_kept_after_texts_to_store(served, server):
     notes = [body for body in asked(server, served, index_keep_alive="7s") if "a note" in body["input"]]
     assert [body["keep_alive"] for body in notes] == ["7s"]
+    with pytest.raises(ConfigError, match=r"servers\.index_keep_alive: 'soon' does not say"):
+        Memory(settings=served.with_values({"servers.index_keep_alive": "soon"}))
 
 
 @matters("servers.path")

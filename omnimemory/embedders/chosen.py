@@ -10,6 +10,7 @@ from omnimemory.embedders.base import Embedder
 from omnimemory.embedders.served import ServedOptions
 from omnimemory.embedders.served_names import known_name
 from omnimemory.errors import ConfigError
+from omnimemory.model_servers.keep_alive import KeepAlive, keep_alive_value
 from omnimemory.model_servers.patience import Patience
 
 __all__ = ["served_embedder"]
@@ -38,8 +39,8 @@ def served_embedder(settings: Settings) -> Embedder:
         host=servers.ollama_url,
         allow_remote=servers.allow_remote,
         allow_cloud=servers.allow_cloud,
-        keep_alive=servers.keep_alive,
-        index_keep_alive=servers.index_keep_alive,
+        keep_alive=_keep_alive(settings, "keep_alive"),
+        index_keep_alive=_keep_alive(settings, "index_keep_alive"),
         model_options=_model_options(settings),
         seconds=servers.timeout,
         connect_seconds=servers.connect_timeout,
@@ -62,6 +63,13 @@ def _options(settings: Settings, model: str) -> ServedOptions:
         folder=servers.path,
         patience=Patience(tries=servers.tries, longest=servers.longest_wait),
     )
+
+
+def _keep_alive(settings: Settings, key: str) -> KeepAlive:
+    try:
+        return keep_alive_value(getattr(settings.servers, key))
+    except ConfigError as error:
+        raise ConfigError(f"{settings.origin(f'servers.{key}')}: servers.{key}: {error}") from None
 
 
 def _model_options(settings: Settings) -> dict[str, Any]:
