@@ -38,7 +38,7 @@ def open_in_terminal(program: str, home: Path, socket: str, *flags: str) -> Pane
     beside = Path(sys.executable).parent / program
     found = str(beside) if beside.exists() else shutil.which(program)
     if found is None:
-        pytest.skip(f"needs {program}")
+        pytest.skip(f"needs {program} (see above)")
     environ = {"HOME": str(home), "PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TERM": "screen"}
     return Pane([found, *flags], home, home / socket, environ)
 
