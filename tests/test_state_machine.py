@@ -305,8 +305,8 @@ COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_b
     ("machine", "examples", "steps"),
     [
         pytest.param(MemoryMachine, 4, 15, id="small"),
-        pytest.param(MemoryMachine, 300, 50, id="large", marks=[pytest.mark.soak, pytest.mark.timeout(7000)]),
-        pytest.param(IndexedMachine, 60, 40, id="indexed", marks=[pytest.mark.soak, pytest.mark.timeout(7000)]),
+        pytest.param(MemoryMachine, 150, 50, id="large", marks=[pytest.mark.soak, pytest.mark.timeout(7000)]),
+        pytest.param(IndexedMachine, 40, 40, id="indexed", marks=[pytest.mark.soak, pytest.mark.timeout(7000)]),
     ],
 )
 def test_a_memory_holds_what_the_model_says_after_every_step(machine, examples, steps):
