@@ -42,8 +42,9 @@ class Kills:
         drains = drains or self.random.choice(["this process", "a child"])
         log = self.place / "acknowledged"
         size, steps = _lines(log), self.random.randrange(5)
-        child = self.process.start("work", self.place, **self.arguments, rounds=[number], drains=drains)
-        assert wait_until(lambda: _lines(log) >= size + steps)
+        child = self.process.start("work", self.place, **self.arguments, rounds=[number], drains=drains, seconds=600)
+        # A torn index is made anew first, which takes minutes when the store is large and the machine busy.
+        assert wait_until(lambda: _lines(log) >= size + steps, 500)
         time.sleep(self.random.uniform(0.0, seconds))
         if drains == "a child" and self.random.getrandbits(1):
             self.figures["drainers killed"] += self._kill_drainer(child)
