@@ -18,7 +18,7 @@ import numpy as np
 
 from omnimemory.config import Settings
 from omnimemory.embedders.base import ModelFootprint, Role, Vectors, normalise
-from omnimemory.errors import OmniMemoryError
+from omnimemory.errors import IndexDamagedError, OmniMemoryError
 from omnimemory.memory import Memory
 
 DIM = 12
@@ -104,7 +104,19 @@ class Served:
         }
 
     def index_state(self) -> list[str] | None:
-        """Bring the index up to date and say what in it differs from the catalog; ``None`` if it is not open here."""
+        """Bring the index up to date and say what in it differs from the catalog; ``None`` if it is not open here.
+
+        chromadb 1.5.9 may lose a graph that is in its memory only, and say "Nothing found on disk" (as in
+        github.com/vanna-ai/vanna/issues/950). A search would let go of the index then, and the next one open it again.
+        """
+        try:
+            return self._index_state()
+        except IndexDamagedError:
+            self.memory.store._session.drop()
+            self.memory.store.warm()
+            return self._index_state()
+
+    def _index_state(self) -> list[str] | None:
         store = self.memory.store
         if store.drain() is not None or store._session._index is None:
             return None

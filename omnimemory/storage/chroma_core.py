@@ -12,6 +12,7 @@ Both ways give a client with ``get_max_batch_size``, ``get_or_create_collection`
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -38,7 +39,8 @@ _TRIED = {
 """What the methods of the core take, as they say themselves: chromadb 1.5."""
 
 _PLACE = {"tenant": "default_tenant", "database": "default_database"}
-_OPEN_GRAPHS = 64  # more than there are collections
+_LEAST_GRAPHS, _FILES = 64, 5
+"""How many graphs the core keeps open is reckoned as its client does: by the open files allowed, five for each."""
 
 
 def chroma_opener() -> Callable[[Path], Any]:
@@ -83,7 +85,7 @@ class _CoreClient:
         self._bindings: Any = core.Bindings(
             allow_reset=False,
             sqlite_db_config=database,
-            hnsw_cache_size=_OPEN_GRAPHS,
+            hnsw_cache_size=max(_LEAST_GRAPHS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _FILES),
             persist_path=str(directory),
         )
 
