@@ -1,5 +1,6 @@
 """Chroma by its core or by its own client: the same folder, the same rows, the same answers."""
 
+import json
 import sqlite3
 
 import pytest
@@ -80,8 +81,12 @@ def test_both_ways_tell_chroma_the_same_of_a_collection(by, tmp_path):
         index.count(COLLECTION)
         index.close()
         connection = sqlite3.connect(tmp_path / way / "chroma.sqlite3")
+        *collection, schema = connection.execute(
+            "SELECT name, dimension, config_json_str, schema_str FROM collections"
+        ).fetchone()
         described[way] = [
-            connection.execute("SELECT name, dimension, config_json_str, schema_str FROM collections").fetchall(),
+            json.loads(schema),  # whose keys come in any order
+            collection,
             connection.execute("SELECT key, str_value, int_value FROM collection_metadata ORDER BY key").fetchall(),
             connection.execute("SELECT type, scope FROM segments ORDER BY type").fetchall(),
             connection.execute("SELECT * FROM databases").fetchall()[0][1:],
