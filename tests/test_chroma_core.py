@@ -93,7 +93,8 @@ def test_both_ways_tell_chroma_the_same_of_a_collection(by, tmp_path):
         ]
         connection.close()
     assert described["core"] == described["client"]
-    assert 'ef_search":200' in described["core"][0][0][3]
+    vectors = described["core"][0]["keys"]["#embedding"]["float_list"]["vector_index"]["config"]
+    assert vectors["hnsw"]["ef_search"] == 200
 
 
 WITHOUT_CLIENT = """
