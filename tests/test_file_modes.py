@@ -126,7 +126,7 @@ def test_what_chroma_makes_is_private_before_anything_is_closed(private):
 @pytest.mark.soak
 def test_what_the_child_process_that_drains_makes_is_private_while_it_works(private):
     path = private / "indexed"
-    with opened(path, drain=DrainOptions(sync_rows=20)) as store:
+    with opened(path, drain=DrainOptions(sync_rows=20, batch_size=200)) as store:
         add_rows(store, 600)
         store.committed()
         assert wait_until(lambda: list(path.rglob("data_level0.bin")))
