@@ -292,9 +292,14 @@ class MemoryMachine(RuleBasedStateMachine):
         documents = [text for *_, text, _ in stored["chunks"]]
         asked = line_of(self.dice.randrange(25))
         for kind, texts in (("documents", documents), ("commands", stored["commands"])):
-            best = sorted((float(vector_of(text) @ vector_of(asked)) for text in texts), reverse=True)[:5]
-            hits = self.someone().do("search", asked, kind=kind, mode="vector", k=5)
-            assert np.allclose([score for _, _, score, _ in hits], best, atol=1e-5)
+            best = sorted((float(vector_of(text) @ vector_of(asked)) for text in texts), reverse=True)
+            scores = [hit[2] for hit in self.someone().do("search", asked, kind=kind, mode="vector", k=5)]
+            if self.indexed:  # a graph may miss some of the nearest, above all where texts are the same
+                assert len(scores) == len(best[:5])
+                assert scores == sorted(scores, reverse=True)
+                assert all(min(abs(score - one) for one in best) < 1e-5 for score in scores)
+            else:
+                assert np.allclose(scores, best[:5], atol=1e-5)
             word = asked.split()[0]
             found = self.someone().do("search", word, kind=kind, mode="keyword", k=50)
             assert sorted(text for _, text, _, _ in found) == sorted(text for text in texts if word in text)
