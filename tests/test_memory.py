@@ -12,6 +12,7 @@ from omnimemory.embedders.static import StaticEmbedder
 from omnimemory.errors import ConfigError, EmbedderError, InvalidVectorError, MemoryBudgetError, StoreError
 from omnimemory.memory import Memory
 from omnimemory.records import Progress
+from omnimemory.storage import drainer
 
 BASH = "cd api\ngit status\nmake test\ngit commit -am 'fix login'\ngit status\n"
 
@@ -320,7 +321,8 @@ def test_progress_is_told_and_ends_at_its_total(memory, docs):
     assert documents[-1].done == documents[-1].total == 3
 
 
-def test_progress_of_the_index_is_told_until_it_holds_everything(indexed, docs):
+def test_progress_of_the_index_is_told_until_it_holds_everything(indexed, docs, monkeypatch):
+    monkeypatch.setattr(drainer, "_TICK_SECONDS", 0.01)
     seen: list[Progress] = []
     with Memory(settings=indexed) as memory:
         memory.ingest(docs, progress=seen.append)
