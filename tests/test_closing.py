@@ -13,6 +13,7 @@ from store_cases import SPACE, add_rows, opened, wait_until
 
 from omnimemory.errors import ConfigError, SpaceMismatchError, StoreError
 from omnimemory.memory import Memory
+from omnimemory.storage import drainer
 from omnimemory.storage.drain import DrainOptions, StoreOptions
 from omnimemory.storage.drainer import Drainer
 from omnimemory.storage.lock import IndexLock
@@ -217,7 +218,9 @@ def test_the_command_line_ends_at_once_and_the_next_run_completes_the_index(inde
         assert memory.store.generations.waiting() == 0
 
 
-def test_an_interrupt_while_the_index_is_waited_for_is_not_answered_with_more_waiting(tmp_path):
+def test_an_interrupt_while_the_index_is_waited_for_is_not_answered_with_more_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(drainer, "_TICK_SECONDS", 0.01)  # the child takes longer than that
+
     def interrupt():
         signal.raise_signal(signal.SIGINT)
 
