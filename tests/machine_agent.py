@@ -78,6 +78,12 @@ class Served:
         assert found.degraded is None, found.degraded
         return [(hit.id, hit.text, hit.score, hit.source) for hit in found]
 
+    def nearest(self, text: str, kind: str) -> tuple[str, list[float | None]]:
+        """Return who answered a vector search for five, and the scores of the hits."""
+        found = self.memory.search(text, k=5, kind=kind, mode="vector", explain=True)
+        assert found.explain is not None
+        return found.explain["kinds"][kind]["answered_by"], [hit.score for hit in found]
+
     def everything(self) -> dict[str, Any]:
         """Return all rows of the catalog, by what they are."""
         rows = self.memory.store.catalog.rows
