@@ -13,7 +13,7 @@ from omnimemory.config import Settings
 from omnimemory.embedders.base import UnembeddableTextError
 from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import ConfigError
-from omnimemory.procedure.records import Prediction, Repair, SimilarSession, Workflow
+from omnimemory.procedure.records import Prediction, Repair, SimilarSession, SimilarStep, Workflow
 from omnimemory.storage.store import Store
 from omnimemory.wiring import redactor_of
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from omnimemory.procedure.recorded import RecordedSteps
-    from omnimemory.procedure.similar_steps import RecordedPairs, SimilarStep
+    from omnimemory.procedure.similar_steps import RecordedPairs
     from omnimemory.procedure.timeline import Run
 
 __all__ = ["Foresight"]

@@ -15,8 +15,7 @@ from omnimemory.cli.output import EMPTY, Cell, note, print_json, print_table, sh
 
 if TYPE_CHECKING:
     from omnimemory.config import Settings
-    from omnimemory.procedure.records import Repair, SimilarSession, Workflow
-    from omnimemory.procedure.similar_steps import SimilarStep
+    from omnimemory.procedure.records import Repair, SimilarSession, SimilarStep, Workflow
 
 __all__ = ["sessions", "steps", "why_failed", "workflows"]
 

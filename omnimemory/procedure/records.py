@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Prediction", "Repair", "SimilarSession", "Workflow"]
+__all__ = ["Prediction", "Repair", "SimilarSession", "SimilarStep", "Workflow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,27 @@ class Repair:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the repair as JSON-ready data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarStep:
+    """A step that was taken from one command to the next, like the one asked for.
+
+    ``score`` is the cosine of what was asked for, of both commands their mean; ``times`` how often it was taken,
+    ``timestamp`` (seconds since the epoch), ``cwd`` and ``worked`` are those of the last time; ``None``: nobody knows.
+    """
+
+    score: float
+    before: str
+    after: str
+    times: int
+    worked: bool | None
+    timestamp: float | None
+    cwd: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the step as JSON-ready data."""
         return asdict(self)
 
 

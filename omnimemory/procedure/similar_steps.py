@@ -8,44 +8,23 @@ in twice the components: all transitions are compared, exactly, also the halves,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from omnimemory.procedure.records import SimilarStep
 from omnimemory.procedure.steps import home_relative
 from omnimemory.procedure.timeline import events_version, read_session_rows
 from omnimemory.procedure.vectors import halves
 from omnimemory.storage.store import Store
 from omnimemory.storage.vectors import cosines, vectors_of
 
-__all__ = ["RecordedPairs", "SimilarStep"]
+__all__ = ["RecordedPairs"]
 
 _SAME = 6
 """Decimals of a cosine that count; beyond them it is rounding."""
-
-
-@dataclass(frozen=True, slots=True)
-class SimilarStep:
-    """A step that was taken from one command to the next, like the one asked for.
-
-    ``score`` is the cosine of what was asked for, of both commands their mean; ``times`` how often it was taken,
-    ``timestamp`` (seconds since the epoch), ``cwd`` and ``worked`` are those of the last time; ``None``: nobody knows.
-    """
-
-    score: float
-    before: str
-    after: str
-    times: int
-    worked: bool | None
-    timestamp: float | None
-    cwd: str | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the step as JSON-ready data."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Chroma without its Python client: the Rust core of chromadb, spoken to directly where it is one we know.
 
 What chromadb's client adds to the core is checks, telemetry and some forty embedding functions. Importing it takes .5
-to .75 s of a processor (1.3 s on the clock, measured with chromadb 1.5.9), the core alone .04, and a folder written by
+to .75 s of a processor (1.3 s on the clock, measured with chromadb 1.5.9), the core .02 to .04, and a folder written by
 either is read by the other. The core's interface is not promised, so it is used only while its methods take what was
 tried here; otherwise ``chromadb.PersistentClient`` does the same, slower.
 

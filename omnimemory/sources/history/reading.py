@@ -18,7 +18,7 @@ HEAD_BYTES = 8192
 READ_BYTES = 65_536
 _DATABASE = b"SQLite format 3\0"
 MANY_NULS = 0.3  # a power cut leaves some; in UTF-16 every second byte is one
-MANY_CONTROLS = 0.04  # of bytes by chance 0.11
+_MANY_CONTROLS = 0.04  # of bytes by chance 0.11
 _CONTROLS = bytes(set(range(32)) - set(b"\0\t\n\r\x1b"))
 _ENOUGH = 2048  # bytes; in a short history a few that were typed, or damage, would be many
 
@@ -83,7 +83,7 @@ def check_text(head: bytes, path: Path) -> None:
         raise SourceError(f"{path} is UTF-16 text. Convert it: iconv -f UTF-16 -t UTF-8 {path} > FILE")
     if head and head.count(b"\0") > MANY_NULS * len(head):
         raise SourceError(f"{path} is binary (its beginning is full of NUL bytes), not a shell history.")
-    if len(head) >= _ENOUGH and len(head) - len(head.translate(None, _CONTROLS)) > MANY_CONTROLS * len(head):
+    if len(head) >= _ENOUGH and len(head) - len(head.translate(None, _CONTROLS)) > _MANY_CONTROLS * len(head):
         raise SourceError(f"{path} is binary (its beginning is full of control characters), not a shell history.")
 
 
