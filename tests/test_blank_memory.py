@@ -31,7 +31,7 @@ def write_index(folder, rows):
     index = ChromaIndex(folder)
     collection = Collection(1, "documents", 16, "random-16", "random")
     names = [f"row{number}" for number in range(rows)]
-    index.add(collection, Payload(names, names, [{"n": 1}] * rows, unit_vectors(rows), rows))
+    index.add(collection, Payload(list(range(rows)), names, names, [{"n": 1}] * rows, unit_vectors(rows), rows))
     index.query(collection, unit_vectors(1)[0], 1)
     index.close()
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -35,9 +35,8 @@ def payload(first, number):
         {"source": "ü", "n": place, "share": place / 7, "yes": True, "tags": ["a", "b"]} for place in range(number)
     ]
     texts = [f"line {place}\nof «text»" for place in range(number)]
-    return Payload(
-        [f"{first}{place}" for place in range(number)], texts, metadata, unit_vectors(number, seed=number), 1
-    )
+    names = [f"{first}{place}" for place in range(number)]
+    return Payload(list(range(number)), names, texts, metadata, unit_vectors(number, seed=number), 1)
 
 
 def said(index):

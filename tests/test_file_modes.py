@@ -117,7 +117,10 @@ def test_what_chroma_makes_is_private_before_anything_is_closed(private):
     index = ChromaIndex(private / "index" / "1", sync_rows=20)
     assert open_to_others(private) == {}
     ids = [str(number) for number in range(60)]
-    index.add(Collection(1, "documents", DIM, "x", "x"), Payload(ids, ids, [{"a": 1}] * 60, unit_vectors(60), 60))
+    index.add(
+        Collection(1, "documents", DIM, "x", "x"),
+        Payload(list(range(60)), ids, ids, [{"a": 1}] * 60, unit_vectors(60), 60),
+    )
     assert list(private.rglob("data_level0.bin"))
     assert open_to_others(private) == {}
     index.close()

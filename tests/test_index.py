@@ -27,8 +27,9 @@ OPTIONS = DrainOptions()
 
 def payload(names, seed=0, metadata=None):
     vectors = unit_vectors(len(names), seed)
+    items = list(range(len(names)))
     return Payload(
-        list(names), [f"text {name}" for name in names], [metadata or {"source": "s"} for _ in names], vectors, 1
+        items, list(names), [f"text {name}" for name in names], [metadata or {"source": "s"} for _ in names], vectors, 1
     )
 
 
@@ -299,7 +300,7 @@ def test_a_folder_of_another_space_is_not_used(index):
 def test_whatever_chroma_says_is_an_index_error_with_the_way_out(index):
     index.add(COLLECTION, payload(["a"]))
     with pytest.raises(IndexDamagedError, match="answered from the catalog, and the index is rebuilt"):
-        index.add(COLLECTION, Payload(["b"], ["t"], [{"source": "s"}], unit_vectors(1, dim=3), 1))
+        index.add(COLLECTION, Payload([1], ["b"], ["t"], [{"source": "s"}], unit_vectors(1, dim=3), 1))
     assert issubclass(IndexDamagedError, StoreError)
 
 

@@ -33,7 +33,7 @@ _CREATE_SECONDS = 5.0
 _SIGNS_OF_DAMAGE = ("Could not decode to UTF-8", "malformed")  # in a text, in JSON
 _OURS = ("meta", "spaces", "vectors")
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest revision of the schema; ``schema.sql`` is its snapshot, ``migrations/`` its history."""
 
 

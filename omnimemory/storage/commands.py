@@ -141,7 +141,7 @@ class CommandTable:
             return None
         numbers, ids, texts, items, blobs, checksums = zip(*rows, strict=True)
         vectors = checked_vectors(self._catalog, self.collection, items, blobs, checksums)
-        return Payload(list(ids), list(texts), [_metadata() for _ in rows], vectors, int(numbers[-1]))
+        return Payload(list(items), list(ids), list(texts), [_metadata() for _ in rows], vectors, int(numbers[-1]))
 
     def metadata_of(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """See :class:`~omnimemory.storage.items.ItemTable`."""

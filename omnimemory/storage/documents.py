@@ -195,6 +195,7 @@ class DocumentTable:
             return None
         numbers, ids, texts, uris, headings, extras, items, blobs, checksums = zip(*rows, strict=True)
         return Payload(
+            list(items),
             list(ids),
             list(texts),
             [_index_metadata(*row) for row in zip(uris, headings, extras, strict=True)],

@@ -19,12 +19,13 @@ from omnimemory.storage.generations import Generations
 from omnimemory.storage.items import ItemTable, Payload
 from omnimemory.storage.room import disk_errors, index_room, require_room
 from omnimemory.storage.steps import SequenceTable, TransitionTable
+from omnimemory.storage.twins import surplus
 from omnimemory.storage.vectors import rows_above
 
 if TYPE_CHECKING:
     from omnimemory.storage.index import ChromaIndex
 
-__all__ = ["DrainOptions", "StoreOptions", "drain", "item_tables"]
+__all__ = ["DrainOptions", "StoreOptions", "Taken", "drain", "item_tables"]
 
 _STEPS = {"transitions": TransitionTable, "sequences": SequenceTable}
 
@@ -55,13 +56,21 @@ def item_tables(catalog: Catalog) -> list[ItemTable]:
     return [kinds[c.name](catalog, c) for c in catalog.collections() if c.name in kinds]
 
 
+@dataclass(slots=True)
+class Taken:
+    """What a generation has taken of a collection and was not marked yet: up to a vector row, but for some items."""
+
+    row: int = 0
+    left_out: set[int] = field(default_factory=set)
+
+
 def drain(
     catalog: Catalog,
     index: ChromaIndex,
     generation: int,
     batch_size: int,
     *,
-    taken: dict[str, int] | None = None,
+    taken: dict[str, Taken] | None = None,
     more_to_come: bool = False,
 ) -> int:
     """Bring what was committed before this call into a generation's index; return how many rows were written.
@@ -83,26 +92,32 @@ def drain(
     for table in tables:
         last_change, last_row = generations.ends(generation, table.collection)
         written += _apply_changes(generations, table, index, generation, last_change)
-        row = marked = generations.drained(generation, table.collection)
-        row = max(row, taken.get(table.collection.name, 0))
-        while not more_to_come or rows_above(catalog, table.collection, row) >= -(-batch_size // 2):
-            payload = table.payload(row, batch_size, last_row)
+        marked = generations.drained(generation, table.collection)
+        now = taken.setdefault(table.collection.name, Taken())
+        if now.row <= marked:
+            now.row, now.left_out = marked, set()
+        while not more_to_come or rows_above(catalog, table.collection, now.row) >= -(-batch_size // 2):
+            payload = table.payload(now.row, batch_size, last_row)
             if payload is None:
                 break
+            surplus_items = surplus(catalog, generation, table.collection, now.row, payload.row, now.left_out)
+            payload = payload.without(surplus_items)
             require_room(index.directory, _bytes_in_index(payload, index.documents), "what is new in the index")
             with disk_errors(index.directory):
                 reach("drain.add")
             index.add(table.collection, payload)
             with disk_errors(index.directory):
                 reach("drain.mark")
-            row = payload.row
+            now.row = payload.row
+            now.left_out |= surplus_items
             # The events of a history are one long commit: adding goes on meanwhile.
-            if generations.mark_drained(generation, table.collection, row, wait=False):
-                marked = row
+            if generations.mark_drained(generation, table.collection, now.row, now.left_out, wait=False):
+                marked = now.row
+                now.left_out = set()
             written += len(payload.ids)
-        taken[table.collection.name] = row
-        if marked < row and not more_to_come:
-            generations.mark_drained(generation, table.collection, row)
+        if marked < now.row and not more_to_come:
+            generations.mark_drained(generation, table.collection, now.row, now.left_out)
+            now.left_out = set()
     return written
 
 

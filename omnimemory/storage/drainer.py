@@ -23,7 +23,7 @@ from omnimemory.errors import IndexDamagedError, OmniMemoryError, StoreError
 from omnimemory.faults import reach
 from omnimemory.storage.catalog import Catalog
 from omnimemory.storage.children import child_environment, python_child
-from omnimemory.storage.drain import DrainOptions, drain
+from omnimemory.storage.drain import DrainOptions, Taken, drain
 from omnimemory.storage.lock import IndexLock
 from omnimemory.storage.rebuild import open_index, rebuild, worn
 
@@ -157,7 +157,7 @@ def _news() -> Iterator[None]:
 def _drain_until_told(store: Path, catalog: Catalog, options: DrainOptions, news: Iterator[None]) -> None:
     index, generation = open_index(store, catalog, options)
     try:
-        taken: dict[str, int] = {}
+        taken: dict[str, Taken] = {}
         for _ in news:
             drain(catalog, index, generation, options.batch_size, taken=taken, more_to_come=True)
         drain(catalog, index, generation, options.batch_size, taken=taken)

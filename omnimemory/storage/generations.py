@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from omnimemory.errors import StoreBusyError
 from omnimemory.storage.catalog import Catalog, Collection
+from omnimemory.storage.twins import note_left_out
 
 __all__ = ["Generations"]
 
@@ -60,13 +62,16 @@ class Generations:
         )
         return int(found or 0)
 
-    def mark_drained(self, generation: int, collection: Collection, row: int, *, wait: bool = True) -> bool:
-        """Remember that the generation holds everything up to ``row``.
+    def mark_drained(
+        self, generation: int, collection: Collection, row: int, left_out: Iterable[int] = (), *, wait: bool = True
+    ) -> bool:
+        """Remember that the generation holds everything up to ``row``, but for the items that were ``left_out``.
 
         Without ``wait`` nothing is done while another process writes. Returns whether it was done.
         """
         try:
             with self._catalog.transaction(wait=wait) as sql:
+                note_left_out(sql, generation, collection, row, left_out)
                 sql.execute(
                     "INSERT INTO drained (generation_id, collection_id, row) VALUES (?, ?, ?) "
                     "ON CONFLICT DO UPDATE SET row = excluded.row",

@@ -34,16 +34,31 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """What the index gets: ``ids``, ``texts`` and ``metadatas`` of n items and their vectors (n, dim).
+    """What the index gets: ``ids``, ``texts`` and ``metadatas`` of n ``items`` and their vectors (n, dim).
 
     ``row`` is the newest vector row among them.
     """
 
+    items: list[int]
     ids: list[str]
     texts: list[str]
     metadatas: list[dict[str, Any]]
     vectors: NDArray[np.float32]
     row: int
+
+    def without(self, items: set[int]) -> Payload:
+        """Return what is left when these ``items`` are left out."""
+        if not items:
+            return self
+        kept = [place for place, item in enumerate(self.items) if item not in items]
+        return Payload(
+            [self.items[place] for place in kept],
+            [self.ids[place] for place in kept],
+            [self.texts[place] for place in kept],
+            [self.metadatas[place] for place in kept],
+            self.vectors[kept],
+            self.row,
+        )
 
 
 def indexable(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from omnimemory.errors import IndexDamagedError
-from omnimemory.storage.catalog import Catalog
+from omnimemory.storage.catalog import Catalog, Collection
 from omnimemory.storage.children import child_environment, python_child
 from omnimemory.storage.drain import item_tables
 from omnimemory.storage.foreign import tree_is_ours
@@ -23,6 +23,7 @@ from omnimemory.storage.index import ChromaIndex
 from omnimemory.storage.index_version import is_own_version
 from omnimemory.storage.items import ItemTable
 from omnimemory.storage.manifest import changed_files, damaged_files
+from omnimemory.storage.twins import left_out
 from omnimemory.storage.vectors import vectors_of
 
 __all__ = ["main", "question", "trusted", "what_is_missing", "why_not_to_open"]
@@ -31,6 +32,10 @@ _SAMPLE = 64
 _PART = 1000
 _PROBE_SECONDS = 300
 _MOST_NAMED = 5
+_HELD = (
+    "FROM vectors v WHERE collection_id = ? AND row <= ? AND NOT EXISTS (SELECT 1 FROM left_out l "
+    "WHERE l.generation_id = ? AND l.collection_id = v.collection_id AND l.item = v.item)"
+)
 
 
 def trusted(store: Path, catalog: Catalog, generation: int) -> bool:
@@ -88,13 +93,14 @@ def question(store: Path, generation: int) -> str | None:
 
 def what_is_missing(catalog: Catalog, index: ChromaIndex, generation: int, table: ItemTable) -> str | None:
     """Return what an open index has lost of a kind, ``None`` if it has as many rows as it took."""
-    expected = catalog.value(
-        "SELECT count(*) FROM vectors WHERE collection_id = ? AND row <= ?",
-        (table.collection.id, Generations(catalog).drained(generation, table.collection)),
-    )
+    expected = catalog.value(f"SELECT count(*) {_HELD}", _held(catalog, generation, table.collection))
     if expected and index.count(table.collection) < expected:
         return f"{table.collection.name}: fewer than {expected} items are left"
     return None
+
+
+def _held(catalog: Catalog, generation: int, collection: Collection) -> tuple[int, int, int]:
+    return collection.id, Generations(catalog).drained(generation, collection), generation
 
 
 def main(arguments: list[str]) -> int:
@@ -136,15 +142,18 @@ def _question(catalog: Catalog, index: ChromaIndex, generation: int, table: Item
     if complaint:
         return complaint
     row, drained = 0, Generations(catalog).drained(generation, collection)
+    aside = left_out(catalog, generation, collection)
     while payload := table.payload(row, _PART, drained):
+        payload = payload.without(aside)
         stored = index.vectors(collection, payload.ids)
         for public, vector in zip(payload.ids, payload.vectors, strict=True):
             if public not in stored or not np.allclose(stored[public], vector, atol=1e-3):
                 return f"{name}: the vector of {public} is lost or garbled"
         row = payload.row
-    held = "SELECT item FROM vectors WHERE collection_id = ? AND row <= ? ORDER BY random() LIMIT ?"
-    sample = [item for (item,) in catalog.rows(held, (collection.id, drained, _SAMPLE))]
-    vectors = vectors_of(catalog, collection, sample)
+    held = catalog.rows(
+        f"SELECT item {_HELD} ORDER BY random() LIMIT {_SAMPLE}", _held(catalog, generation, collection)
+    )
+    vectors = vectors_of(catalog, collection, [item for (item,) in held])
     # Equal texts have equal vectors, so the nearest may be a twin: what counts is that it is as near.
     found = sum(max(index.query(collection, vector, 1)[1], default=0.0) > 0.999 for vector in vectors.values())
     return f"{name}: {found} of {len(vectors)} vectors are found" if found < len(vectors) / 2 else None

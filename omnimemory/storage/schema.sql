@@ -104,6 +104,8 @@ CREATE TABLE vectors (
 );
 CREATE UNIQUE INDEX vectors_item ON vectors (collection_id, item);
 CREATE INDEX vectors_row ON vectors (collection_id, row);
+-- Equal vectors begin alike: where their copies are.
+CREATE INDEX vectors_twins ON vectors (collection_id, substr(vector, 1, 16));
 -- A directory of the Chroma index. Rows up to `drained.row` are in it, newer ones are pending.
 CREATE TABLE generations (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -115,6 +117,13 @@ CREATE TABLE drained (
     row INTEGER NOT NULL DEFAULT 0,
     tombstones INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (generation_id, collection_id)
+) WITHOUT ROWID;
+-- What a generation was not given, as it holds enough items with the same vector: see twins.py.
+CREATE TABLE left_out (
+    generation_id INTEGER NOT NULL REFERENCES generations (id) ON DELETE CASCADE,
+    collection_id INTEGER NOT NULL REFERENCES collections (id) ON DELETE CASCADE,
+    item INTEGER NOT NULL,
+    PRIMARY KEY (generation_id, collection_id, item)
 ) WITHOUT ROWID;
 -- What a generation must still delete or update; `item_id` is the public id, which is Chroma's id.
 CREATE TABLE index_changes (

@@ -103,7 +103,9 @@ class StepTable:
         told = self.items(items)
         texts = [told[item].text if item in told else "" for item in items]
         metadatas = [told[item].metadata if item in told else {"source": "history"} for item in items]
-        return Payload([_public(self.kind, item) for item in items], texts, metadatas, vectors, int(numbers[-1]))
+        return Payload(
+            list(items), [_public(self.kind, item) for item in items], texts, metadatas, vectors, int(numbers[-1])
+        )
 
     def items(self, rows: Sequence[int]) -> dict[int, Item]:
         """Return these rows as items: the commands one below the other, and in the metadata their public ids."""

@@ -27,6 +27,7 @@ from omnimemory.storage.index_session import IndexSession
 from omnimemory.storage.items import Found, ItemTable
 from omnimemory.storage.steps import SequenceTable, StepTable, TransitionTable, drop_steps
 from omnimemory.storage.store_folder import bytes_under, open_catalog
+from omnimemory.storage.twins import twins_left_out
 from omnimemory.storage.vectors import cosines, moved_message, read_vectors, rows_above, vectors_of
 from omnimemory.storage.where import check_where, match_records
 
@@ -182,6 +183,8 @@ class Store:
         if tail > _TAIL_ROWS:
             return self._scan(kind, query, k, f"{tail} vectors are not in the index yet", fallback=True)
         scored = self._verified(kind, query, found, min(k, size))
+        twins = twins_left_out(self.catalog, found.generation, table.collection, scored, k)
+        scored |= self.scores(kind, query, twins)
         if len(scored) < min(k, size - tail):
             # Deleted items that the index still holds took the places, or HNSW did not reach enough.
             return self._scan(kind, query, k, f"the index gave only {len(scored)} living hits", fallback=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from omnimemory.errors import CatalogDamagedError, InvalidVectorError, SpaceMismatchError
 from omnimemory.storage.catalog import Catalog, Collection
 from omnimemory.storage.checksums import vector_checksums
+from omnimemory.storage.twins import renew_twins
 
 __all__ = [
     "checked_vectors",
@@ -142,6 +143,7 @@ def _are(some: Sequence[int]) -> str:
 def delete_vectors(sql: sqlite3.Connection, collection: Collection, items: Sequence[tuple[int, str]]) -> None:
     """Remove the vectors of ``items`` ((row id, public id) pairs), in every space, and note it for the index."""
     for owner in _of_kind(sql, collection):
+        renew_twins(sql, owner, [item for item, _ in items])
         before = sql.total_changes
         sql.executemany(
             "DELETE FROM vectors WHERE collection_id = ? AND item = ?", ((owner, item) for item, _ in items)
