@@ -7,11 +7,12 @@ import pytest
 from store_cases import add_rows, opened, wait_until
 
 from omnimemory.memory import Memory
+from omnimemory.storage import drainer
 from omnimemory.storage.drain import DrainOptions, drain
 from omnimemory.storage.rebuild import open_index
 
 
-def drainers():
+def draining():
     """Return the processes of this one that drain."""
     found = []
     for child in psutil.Process().children():
@@ -48,6 +49,23 @@ def test_a_drain_goes_on_while_another_process_writes_and_marks_it_later(store):
         index.close()
 
 
+def test_rows_that_come_slowly_are_drained_before_they_fill_half_a_batch(store, monkeypatch):
+    collection, now, seen = store.documents.collection, [0.0], []
+
+    def news():
+        for number, seconds in enumerate((1.0, 1.0, 1.0, 1.0, 3.0)):
+            add_rows(store, 6, prefix=f"{number}-", seed=number)
+            now[0] += seconds
+            yield
+            generation = store.generations.active()
+            seen.append(store.generations.drained(generation, collection))
+
+    monkeypatch.setattr(drainer.time, "monotonic", lambda: now[0])
+    drainer._drain_until_told(store.path, store.catalog, DrainOptions(batch_size=40), news())
+    # Twice nothing, then what came in three seconds, nothing again, and the rest.
+    assert seen == [0, 0, 18, 18, 30]
+
+
 def test_the_first_generation_is_taken_up_where_a_drain_was_broken_off(store):
     add_rows(store, 24)
     index, generation = open_index(store.path, store.catalog, DrainOptions())
@@ -67,11 +85,11 @@ def test_the_child_that_drains_starts_while_a_large_history_is_still_being_read(
     history.write_text("".join(f"echo {'x' * 200} {number}\n" for number in range(1500)))
     seen = []
     with Memory(settings=indexed) as memory:
-        memory.ingest_history(history, shell="bash", progress=lambda _: seen.append(len(drainers())))
+        memory.ingest_history(history, shell="bash", progress=lambda _: seen.append(len(draining())))
         assert memory.store.commands.count() == 1500
         assert memory.store.generations.waiting() == 0
     assert seen[0] == 1
-    assert wait_until(lambda: not drainers())
+    assert wait_until(lambda: not draining())
 
 
 def test_a_small_history_starts_no_child_before_something_is_committed(indexed, tmp_path):
@@ -79,5 +97,5 @@ def test_a_small_history_starts_no_child_before_something_is_committed(indexed, 
     history.write_text("".join(f"echo {number}\n" for number in range(50)))
     seen = []
     with Memory(settings=indexed) as memory:
-        memory.ingest_history(history, shell="bash", progress=lambda _: seen.append(len(drainers())))
+        memory.ingest_history(history, shell="bash", progress=lambda _: seen.append(len(draining())))
     assert seen[0] == 0

@@ -15,7 +15,9 @@ from omnimemory.embedders.onnx import OnnxEmbedder
 from omnimemory.embedders.served import ServedEmbedder
 from omnimemory.embedders.static import StaticEmbedder
 from omnimemory.errors import EmbedderError, StoreError
+from omnimemory.ingest import pace
 from omnimemory.ingest.overlap import ReadAhead, overlap
+from omnimemory.ingest.pace import Pace
 from omnimemory.memory import Memory
 
 SMALL = {"embedding.batch_size": 8}
@@ -36,6 +38,12 @@ class Aside(StaticEmbedder):
             self.batches += 1
             self._first(self.batches)
         return super().embed(texts, role)
+
+
+@pytest.fixture
+def even(monkeypatch):
+    """All batches as large as the setting says: how large they are otherwise depends on the clock."""
+    monkeypatch.setattr(pace, "_LEAST_SHARE", 1)
 
 
 @pytest.fixture
@@ -150,6 +158,7 @@ def test_a_store_filled_beside_the_model_equals_one_filled_in_turn(settings, fol
     assert set(seen) == {"omnimemory-read", "omnimemory-store_0"}
 
 
+@pytest.mark.usefixtures("even")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError], ids=["interrupt", "error"])
 @pytest.mark.parametrize("where", ["progress", "embed"])
 def test_whoever_breaks_it_off_has_what_was_committed_and_the_next_run_completes_it(settings, folder, error, where):
@@ -169,6 +178,7 @@ def test_whoever_breaks_it_off_has_what_was_committed_and_the_next_run_completes
         assert (rest.added, rest.unchanged) == (60 - kept, kept)
 
 
+@pytest.mark.usefixtures("even")
 def test_a_model_that_fails_leaves_the_rest_pending_and_is_not_asked_for_every_batch(settings, folder):
     def failing(number):
         if number == 3:
@@ -182,6 +192,7 @@ def test_a_model_that_fails_leaves_the_rest_pending_and_is_not_asked_for_every_b
         assert memory.ingest(folder).embedded == 44
 
 
+@pytest.mark.usefixtures("even")
 def test_what_is_forgotten_meanwhile_is_neither_stored_nor_left_in_the_cache(settings, folder):
     def forget(number):
         if number == 5:
@@ -198,6 +209,7 @@ def test_what_is_forgotten_meanwhile_is_neither_stored_nor_left_in_the_cache(set
             assert not [text for (text,) in memory.store.catalog.rows("SELECT text FROM chunks") if "Note 3\n" in text]
 
 
+@pytest.mark.usefixtures("even")
 def test_a_disk_that_is_full_while_a_batch_is_stored_is_an_error_and_what_was_committed_stays(
     settings, folder, monkeypatch
 ):
@@ -223,9 +235,11 @@ STOPPED = """
 import sys
 from pathlib import Path
 from omnimemory.config import Settings
+from omnimemory.ingest import pace
 from omnimemory.memory import Memory
 from test_overlap import Aside
 
+pace._LEAST_SHARE = 1
 place, notes = map(Path, sys.argv[1:3])
 values = {"store.path": place / "store", "cache.path": place / "cache", "embedding.batch_size": 8}
 
@@ -269,3 +283,52 @@ def test_onnx_models_and_servers_work_aside_and_the_static_model_does_not():
     assert MlxEmbedder.works_aside
     assert ServedEmbedder.works_aside
     assert not hasattr(StaticEmbedder, "works_aside")
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("rate", "size"),
+    [(1, 64), (100, 100), (300.4, 300), (500, 500), (5000, 512)],
+    ids=["very slow", "slow", "so so", "almost all", "fast"],
+)
+def test_a_batch_is_what_the_model_does_in_a_second_within_its_bounds(monkeypatch, rate, size):
+    clock = Clock()
+    monkeypatch.setattr(pace.time, "perf_counter", clock)
+    told = Pace(512)
+    assert told.size == told.least == 64
+    for _ in range(3):
+        with told.timed(told.size):
+            clock.now += told.size / rate
+        assert told.size == size
+
+
+def test_the_first_batch_of_a_model_that_works_aside_is_small_and_the_next_follow_its_pace(
+    settings, tmp_path, monkeypatch
+):
+    clock, sizes, text = Clock(), [], "One more line of it.\n\n"
+    monkeypatch.setattr(pace.time, "perf_counter", clock)
+
+    class Slow(Aside):
+        def embed(self, texts, role):
+            if role == "document":
+                clock.now += len(texts) / 20
+                sizes.append(len(texts))
+            return super().embed(texts, role)
+
+    for number in range(80):
+        (tmp_path / f"n{number}.md").write_text(f"# Note {number}\n\n{text}")
+    values = {"embedding.batch_size": 32}
+    with Memory(settings=settings.with_values(values), embedder=Slow()) as memory:
+        assert memory.ingest(tmp_path).embedded == 80
+    # The second is read while the first is in work: before, while or after that is known to be slow.
+    assert sizes[0] == 4
+    assert 4 <= sizes[1] <= 20
+    assert set(sizes[2:-1]) == {20}

@@ -14,6 +14,7 @@ from functools import partial
 from omnimemory.embedding_service import Embedded, EmbeddingService
 from omnimemory.errors import MemoryBudgetError
 from omnimemory.ingest.overlap import ReadAhead, overlap
+from omnimemory.ingest.pace import Pace
 from omnimemory.ingest.tally import Change, Tally, ignore_progress
 from omnimemory.records import Failure, Progress
 from omnimemory.sources.redaction import Redactor
@@ -48,12 +49,11 @@ def run(
 
     Without ``drain`` the index gets them later: with the next larger batch, ingest or close.
     """
-    batches = _batches(changes, embeddings.batch_size)
     try:
         if getattr(embeddings.embedder, "works_aside", False):
-            _run_overlapped(store, embeddings, batches, tally)
+            _run_overlapped(store, embeddings, changes, tally)
         else:
-            for batch in batches:
+            for batch in _batches(changes, lambda: embeddings.batch_size):
                 run_batch(store, embeddings, batch, tally)
     except ForgottenMeanwhileError as error:
         tally.failures.append(Failure(str(store.path), str(error)))
@@ -69,18 +69,20 @@ def run_batch(store: Store, embeddings: EmbeddingService, batch: Sequence[Change
     _store(store, embeddings, tally, batch, _embedded(store, embeddings, batch, tally))
 
 
-def _run_overlapped(store: Store, embeddings: EmbeddingService, batches: Iterator[list[Change]], tally: Tally) -> None:
-    """Embed and commit all batches, reading the next and storing the one before while the model works."""
+def _run_overlapped(store: Store, embeddings: EmbeddingService, changes: Iterable[Change], tally: Tally) -> None:
+    """Embed and commit all changes, reading the next batch and storing the one before while the model works."""
     asked: list[str] = []
+    pace = Pace(embeddings.batch_size)
 
     def embed(batch: list[Change]) -> Embedded | None:
         asked[:] = _texts(batch)
-        return _embedded(store, embeddings, batch, tally)
+        with pace.timed(len(asked)):
+            return _embedded(store, embeddings, batch, tally)
 
     def stop() -> None:
         tally.stopped = True
 
-    ahead = ReadAhead(batches, lambda batch: len(_texts(batch)) < embeddings.batch_size, stop)
+    ahead = ReadAhead(_batches(changes, lambda: pace.size), lambda batch: len(_texts(batch)) < pace.least, stop)
     try:
         overlap(ahead, embed, partial(_store, store, embeddings, tally))
     except ForgottenMeanwhileError:
@@ -179,13 +181,13 @@ def embed_pending(store: Store, embeddings: EmbeddingService, tally: Tally) -> N
             store.committed()
 
 
-def _batches(changes: Iterable[Change], size: int) -> Iterator[list[Change]]:
+def _batches(changes: Iterable[Change], size: Callable[[], int]) -> Iterator[list[Change]]:
     batch: list[Change] = []
     texts = 0
     for change in changes:
         batch.append(change)
         texts += len(change.texts)
-        if texts >= size:
+        if texts >= size():
             yield batch
             batch, texts = [], 0
     if batch:

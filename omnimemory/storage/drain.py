@@ -72,16 +72,18 @@ def drain(
     *,
     taken: dict[str, Taken] | None = None,
     more_to_come: bool = False,
+    least: int | None = None,
 ) -> int:
     """Bring what was committed before this call into a generation's index; return how many rows were written.
 
     Both kinds of news are taken as they were at one moment. An item may be deleted and come back under the
     same id while this runs: were its new row added before its deletion is applied, the index would lose it.
-    With ``more_to_come`` a batch that is not half full waits for the next call (Chroma takes 2,000 rows in 90 % of the
-    time that it takes for twice 1,000, and in 80 % of that for four times 500; but what is left at the end of an ingest
-    is waited for), and so does a mark while another process writes to the catalog: ``taken``,
-    the same dictionary in all of these calls, keeps it by collection.
+    With ``more_to_come`` fewer rows than ``least`` wait for the next call, by default half a batch (Chroma takes 2,000
+    rows in 90 % of the time that it takes for twice 1,000, and in 80 % of that for four times 500; but what is left at
+    the end of an ingest is waited for), and so does a mark while another process writes to the catalog: ``taken``, the
+    same dictionary in all of these calls, keeps it by collection.
     """
+    least = -(-batch_size // 2) if least is None else least
     taken = {} if taken is None else taken
     generations = Generations(catalog)
     written = 0
@@ -96,7 +98,7 @@ def drain(
         now = taken.setdefault(table.collection.name, Taken())
         if now.row <= marked:
             now.row, now.left_out = marked, set()
-        while not more_to_come or rows_above(catalog, table.collection, now.row) >= -(-batch_size // 2):
+        while not more_to_come or rows_above(catalog, table.collection, now.row) >= least:
             payload = table.payload(now.row, batch_size, last_row)
             if payload is None:
                 break

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -31,6 +32,7 @@ __all__ = ["Drainer", "main"]
 
 BUSY = 75
 _TICK_SECONDS = 0.3
+_SLOW_SECONDS = 2.0
 _COMMITTED, _FINISH = b"\n", b"finish\n"
 
 
@@ -158,8 +160,12 @@ def _drain_until_told(store: Path, catalog: Catalog, options: DrainOptions, news
     index, generation = open_index(store, catalog, options)
     try:
         taken: dict[str, Taken] = {}
+        since = time.monotonic()
         for _ in news:
-            drain(catalog, index, generation, options.batch_size, taken=taken, more_to_come=True)
+            # Where a model is slow, this waits for rows and not they for it: what it does now, nobody waits for later.
+            least = -(-options.batch_size // 16) if time.monotonic() - since > _SLOW_SECONDS else None
+            if drain(catalog, index, generation, options.batch_size, taken=taken, more_to_come=True, least=least):
+                since = time.monotonic()
         drain(catalog, index, generation, options.batch_size, taken=taken)
         index.close()
     except SystemExit:  # the system shuts down, say: the last batch was added or not, either way the folder is sound
