@@ -55,7 +55,11 @@ class FaultProcess:
     def __init__(self, home, corpus, **arguments):
         self.corpus = corpus
         self.arguments = arguments
-        own = {"HOME": str(home), "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}
+        own = {
+            "HOME": str(home),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
         self.environment = {**os.environ, **own}
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(ROOT / "tests" / "fault_child.py")],

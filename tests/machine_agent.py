@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from store_cases import excused
 
 from omnimemory.config import Settings
 from omnimemory.embedders.base import ModelFootprint, Role, Vectors, normalise
@@ -136,10 +137,11 @@ class Served:
                 )
             ]
             held = store._session._index.vectors(table.collection, ids) if ids else {}
-            wrong += [f"{kind}: {name} is not in the index" for name in ids if name not in held]
-            if store._session._index.count(table.collection) != len(ids):
+            missing = set(ids) - held.keys() - excused(store.catalog, store._session._generation, table, held)
+            wrong += [f"{kind}: {name} is not in the index" for name in sorted(missing)]
+            if store._session._index.count(table.collection) != len(held):
                 wrong.append(
-                    f"{kind}: the index counts {store._session._index.count(table.collection)}, not {len(ids)}"
+                    f"{kind}: the index counts {store._session._index.count(table.collection)}, not {len(held)}"
                 )
         return wrong
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from omnimemory.storage.documents import NewChunk
 from omnimemory.storage.drain import StoreOptions
 from omnimemory.storage.opened_store import open_store
+from omnimemory.storage.twins import MOST_TWINS, left_out
 from omnimemory.storage.vectors import insert_vectors
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,6 +61,19 @@ def opened(path, **options):
         yield held.store
     finally:
         held.close()
+
+
+def excused(catalog, generation, table, held):
+    """Return the public ids that an index of ``held`` ids rightly lacks: noted, and it holds enough equal vectors."""
+    payload = table.payload(0, 1_000_000)
+    if payload is None:
+        return set()
+    rows = list(zip(payload.ids, payload.items, map(bytes, payload.vectors), strict=True))
+    copies = Counter(vector for public, _, vector in rows if public in held)
+    aside = left_out(catalog, generation, table.collection)
+    return {
+        public for public, item, vector in rows if public not in held and item in aside and copies[vector] >= MOST_TWINS
+    }
 
 
 def names_of(store, found):
