@@ -10,6 +10,7 @@ static model, within what an embedder itself promises otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from omnimemory.embedders.base import (
 from omnimemory.embedding_batches import Ask, Batches, Embedded
 from omnimemory.embedding_costs import Costs
 from omnimemory.errors import EmbedderError, InvalidVectorError
+from omnimemory.question_aside import QuestionAside
 from omnimemory.scheduler.observation import Observer
 from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.storage.cache import EmbeddingCache
@@ -65,6 +67,7 @@ class EmbeddingService:
         self.observer = observer
         self.sequence_decay = sequence_decay
         self._costs = Costs(embedder, observer)
+        self._aside = QuestionAside()
         self.seat = object()  # what the scheduler knows this service by, and does not keep it alive with
         scheduler.join(self.seat)
         loadable = self._costs.loadable()
@@ -86,6 +89,23 @@ class EmbeddingService:
         """Return the vector (dim,) of one text; see :meth:`embed_batch`."""
         vector: Vectors = self.embed_batch([text], role, target_dim, use_cache)[0]
         return vector
+
+    def embed_within(self, text: str, role: Role, seconds: float) -> Vectors | None:
+        """As :meth:`embed_text`, but return ``None`` if there is no vector after so many seconds.
+
+        The model goes on: a later call finds it loaded. While it does, further calls only wait for that.
+        """
+
+        def work(is_left: Callable[[], bool]) -> Vectors:
+            def ask(texts: Sequence[str], role: Role) -> Vectors:
+                if is_left():
+                    raise CancelledError
+                return self.embedder.embed(texts, role)
+
+            vector: Vectors = self._embed(ask, [text], role, None, True, None, is_left)[0]
+            return vector
+
+        return self._aside.within(seconds, work)
 
     def embed_batch(
         self,
@@ -241,9 +261,11 @@ class EmbeddingService:
 
     def close(self) -> None:
         """Free the model and close the cache. Others who share the scheduler go on with it."""
+        self._aside.leave()
         try:
             self.embedder.close()
         finally:
+            self._aside.finish()
             self.scheduler.leave(self.seat)
             if self.observer is not None:
                 self.observer.learned.save()

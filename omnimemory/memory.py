@@ -166,6 +166,7 @@ class Memory(Recording, Foresight, Moving, Upkeep):
             min_score=min_score,
             weight=settings.weight,
             vector=vector,
+            model_seconds=settings.model_seconds,
         )
         with self._swap:  # a move to another model changes both at once
             store, embeddings = self.store, self.embeddings

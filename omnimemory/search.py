@@ -52,7 +52,10 @@ _CANDIDATES = 100
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is searched for and how; ``vector`` (dim,) replaces embedding the text."""
+    """What is searched for and how; ``vector`` (dim,) replaces embedding the text.
+
+    A hybrid search waits ``model_seconds`` for the vector of the text, ``None``: as long as it takes.
+    """
 
     text: str
     k: int = 10
@@ -62,6 +65,7 @@ class Query:
     min_score: float | None = None
     weight: float | None = None
     vector: Vectors | None = None
+    model_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -99,8 +103,8 @@ class _Found:
 def search(store: Store, embeddings: EmbeddingService, query: Query, *, explain: bool = False) -> Hits:
     """Return the best hits of a query.
 
-    When the embedder is down or refused, keywords answer alone and ``degraded`` says why; a query whose
-    vector was asked for (mode ``vector``) raises instead.
+    When the embedder is down, refused or not ready in time, keywords answer alone and ``degraded`` says why; a query
+    whose vector was asked for (mode ``vector``) raises instead.
     """
     if not query.text.strip() and query.vector is None:
         return Hits()
@@ -135,11 +139,21 @@ def _vector_of(embeddings: EmbeddingService, query: Query) -> tuple[Vectors | No
     if query.vector is not None:
         return _given(query.vector, embeddings.dim), None
     try:
-        return embeddings.embed_text(query.text, "query"), None
+        if query.mode == "vector" or query.model_seconds is None:
+            return embeddings.embed_text(query.text, "query"), None
+        vector = embeddings.embed_within(query.text, "query", query.model_seconds)
+        return vector, None if vector is not None else _not_ready(query.model_seconds)
     except (EmbedderError, MemoryBudgetError) as error:
         if query.mode == "vector":
             raise
         return None, f"only keywords were searched: {error}"
+
+
+def _not_ready(seconds: float) -> str:
+    return (
+        f"only keywords were searched: the model was not ready within {seconds:g} s (search.model_seconds). "
+        "It goes on; ask again"
+    )
 
 
 def _given(vector: Vectors, dim: int) -> Vectors:

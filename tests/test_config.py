@@ -79,6 +79,7 @@ ROUTES = {
     "search.mode": ('"vector"', "vector", "vector", "vector"),
     "search.exact_rows": ("5", "5", 5, 5),
     "search.weight": ("0.25", "0.25", 0.25, 0.25),
+    "search.model_seconds": ("0.5", "0.5", 0.5, 0.5),
     "memory.reserve": ('"1GiB"', "1GiB", 2**30, 2**30),
     "memory.max_bytes": ("4096", "4096", 4096, 4096),
     "schedule.profile": ('"max_use"', "max_use", "max_use", "max_use"),

@@ -36,6 +36,7 @@ FLOORS = {
     "search": 2,
     "snippets": 1,
     "procedure": 2,
+    "question_aside": 2,
     "recommending": 2,
     "reembedding": 2,
     "scheduling": 2,

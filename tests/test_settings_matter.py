@@ -1,12 +1,14 @@
 """Every setting changes something: for each there is a test here that fails when the setting is ignored."""
 
 import sqlite3
+import threading
 import time
 
 import pytest
 from settings_cases import TESTED, matters
 
 from omnimemory.config import SPECS
+from omnimemory.embedders.static import StaticEmbedder
 from omnimemory.errors import ConfigError
 from omnimemory.memory import Memory
 
@@ -308,6 +310,21 @@ def test_from_how_many_rows_on_the_index_answers(indexed):
         assert memory.warm() is None
         explained = memory.search("note", kind="documents", explain=True).explain
         assert explained["kinds"]["documents"]["answered_by"] == "chroma"
+
+
+@matters("search.model_seconds")
+def test_how_long_a_hybrid_search_waits_for_the_model(settings):
+    may = threading.Event()
+
+    class Loading(StaticEmbedder):
+        def embed(self, texts, role):
+            assert role == "document" or may.wait(60)
+            return super().embed(texts, role)
+
+    with Memory(settings=settings.with_values({"search.model_seconds": 0.0}), embedder=Loading()) as memory:
+        memory.add("note")
+        assert "search.model_seconds" in memory.search("note").degraded
+        may.set()
 
 
 @matters("search.weight")

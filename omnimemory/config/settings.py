@@ -184,6 +184,14 @@ class SearchSettings:
     weight: float | None = _key(
         None, "float", "share of the vector score, none is fitted", low=0, high=1, optional=True
     )
+    model_seconds: float | None = _key(
+        None,
+        "float",
+        "seconds a hybrid search waits for the model, then keywords answer; none is as long as it takes",
+        low=0,
+        high=86_400,
+        optional=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
