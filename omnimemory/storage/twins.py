@@ -26,7 +26,6 @@ __all__ = ["MOST_TWINS", "left_out", "note_left_out", "renew_twins", "surplus", 
 MOST_TWINS = 8
 """How many equal vectors the index holds. A vector has up to 32 links in the graph; groups of 16 were harmless."""
 
-_BLOCK = 2 * MOST_TWINS
 # Equal vectors begin alike: this is what the catalog's index `vectors_twins` is about.
 _START = "substr({}.vector, 1, 16)"
 _ALIKE = f"{_START.format('w')} = {_START.format('v')} AND w.collection_id = v.collection_id"
@@ -41,28 +40,37 @@ def surplus(
     ``left_out`` yet.
     """
     suspects = catalog.rows(
-        "SELECT v.row, v.item FROM vectors v WHERE v.collection_id = ? AND v.row > ? AND v.row <= ? AND "
+        "SELECT v.row, v.item, v.vector FROM vectors v WHERE v.collection_id = ? AND v.row > ? AND v.row <= ? AND "
         f"(SELECT 1 FROM vectors w WHERE {_ALIKE} AND w.row < v.row LIMIT 1 OFFSET {MOST_TWINS - 1}) ORDER BY v.row",
         (collection.id, after, upto),
     )
-    return {item for row, item in suspects if _has_enough(catalog, generation, row, unnoted)}
+    held: dict[bytes, int] = {}
+    found: set[int] = set()
+    for row, item, vector in suspects:
+        if vector not in held:  # asked once for each vector: what was left out of a large group is passed over
+            held[vector] = _held_before(catalog, generation, row, unnoted)
+        if held[vector] < MOST_TWINS:
+            held[vector] += 1
+        else:
+            found.add(item)
+    return found
 
 
-def _has_enough(catalog: Catalog, generation: int, row: int, unnoted: Some[int]) -> bool:
-    """Return whether the index holds, or is about to hold, enough copies of the vector at ``row``."""
+def _held_before(catalog: Catalog, generation: int, row: int, unnoted: Some[int]) -> int:
+    """Return how many copies of the vector at ``row`` the index holds or is about to hold, at most enough."""
     copies = catalog.blocks(
         f"SELECT w.item FROM vectors v JOIN vectors w ON {_ALIKE} AND w.vector = v.vector AND w.row < v.row "
         "WHERE v.row = ? AND NOT EXISTS (SELECT 1 FROM left_out l WHERE l.generation_id = ? "
         "AND l.collection_id = w.collection_id AND l.item = w.item) ORDER BY w.row",
         (row, generation),
-        _BLOCK,
+        MOST_TWINS,
     )
     held = 0
     for block in copies:
         held += sum(item not in unnoted for (item,) in block)
         if held >= MOST_TWINS:
-            return True
-    return False
+            return MOST_TWINS
+    return held
 
 
 def note_left_out(
@@ -103,7 +111,7 @@ def twins_left_out(
     for (start,) in starts:
         rows = catalog.rows(
             "SELECT v.item FROM vectors v CROSS JOIN left_out l ON l.generation_id = ? AND l.collection_id = ? "
-            f"AND l.item = v.item WHERE v.collection_id = ? AND {_START.format('v')} = ? ORDER BY v.item LIMIT ?",
+            f"AND l.item = v.item WHERE v.collection_id = ? AND {_START.format('v')} = ? ORDER BY v.row LIMIT ?",
             (*place, collection.id, start, k),
         )
         found.extend(item for (item,) in rows)
