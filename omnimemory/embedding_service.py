@@ -10,7 +10,6 @@ static model, within what an embedder itself promises otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,13 +92,14 @@ class EmbeddingService:
     def embed_within(self, text: str, role: Role, seconds: float) -> Vectors | None:
         """As :meth:`embed_text`, but return ``None`` if there is no vector after so many seconds.
 
-        The model goes on: a later call finds it loaded. While it does, further calls only wait for that.
+        The model goes on: a later call finds it loaded, or is told why it could not be. While it does, further calls
+        only wait for that.
         """
 
         def work(is_left: Callable[[], bool]) -> Vectors:
             def ask(texts: Sequence[str], role: Role) -> Vectors:
                 if is_left():
-                    raise CancelledError
+                    raise EmbedderError("the memory was closed while the model was asked")
                 return self.embedder.embed(texts, role)
 
             vector: Vectors = self._embed(ask, [text], role, None, True, None, is_left)[0]

@@ -9,7 +9,7 @@ from served_cases import ollama
 from store_cases import wait_until
 
 from omnimemory.embedders.static import StaticEmbedder
-from omnimemory.errors import EmbedderError
+from omnimemory.errors import EmbedderError, OmniMemoryError
 from omnimemory.memory import Memory
 from omnimemory.question_aside import QuestionAside
 
@@ -65,7 +65,7 @@ def test_keywords_answer_while_the_model_loads_and_vectors_as_soon_as_it_is_read
 
 
 def test_whoever_wants_vectors_waits_for_them(settings, loading):
-    with opened(settings, loading, 0.0) as memory:
+    with opened(settings, loading, 0.01) as memory:
         memory.add("how to restore a backup")
         threading.Timer(0.3, loading.may.set).start()
         assert memory.search("backup", mode="vector").degraded is None
@@ -91,6 +91,55 @@ def test_a_model_that_fails_in_time_is_told_as_ever(settings):
         assert memory.search("backup").degraded == "only keywords were searched: the model is gone"
 
 
+def test_a_model_that_fails_too_late_is_told_by_the_next_search_and_asked_again_after_that(settings, loading):
+    real = loading.embed
+
+    def broken(texts, role):
+        real(texts, role)
+        raise EmbedderError("its files are cut")
+
+    with opened(settings, loading, 0.05) as memory:
+        memory.add("how to restore a backup")
+        loading.embed = broken
+        assert "search.model_seconds" in memory.search("backup").degraded
+        loading.may.set()
+        assert wait_until(lambda: not asking())
+        assert memory.search("backup").degraded == "only keywords were searched: its files are cut"
+        loading.embed = real
+        assert memory.search("backup").degraded is None
+
+
+def test_a_limit_that_is_as_short_as_can_be_does_not_keep_a_ready_model_from_answering(settings):
+    with opened(settings, StaticEmbedder(), 0.01) as memory:
+        memory.add("how to restore a backup")
+        memory.search("backup", mode="vector")
+        assert wait_until(lambda: memory.search("backup").degraded is None)
+
+
+def test_a_search_while_the_memory_is_closed_ends_in_an_error_of_ours(settings, loading):
+    with opened(settings, loading, LONG) as memory:
+        memory.add("how to restore a backup")
+        ended = []
+
+        def search():
+            try:
+                ended.append(memory.search("backup", mode="hybrid").degraded)
+            except OmniMemoryError as error:
+                ended.append(str(error))
+
+        threads = [threading.Thread(target=search) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        assert wait_until(lambda: loading.asked)
+        closing = threading.Thread(target=memory.close)
+        closing.start()
+        assert wait_until(lambda: memory.embeddings._aside._closed)
+        loading.may.set()
+        for thread in [*threads, closing]:
+            thread.join(LONG)
+    assert len(ended) == 3
+
+
 def test_a_question_that_comes_while_another_is_asked_is_answered_when_that_ends_in_time(settings, loading):
     with opened(settings, loading, LONG) as memory:
         memory.add("how to restore a backup")
@@ -106,7 +155,7 @@ def test_a_question_that_comes_while_another_is_asked_is_answered_when_that_ends
 
 @pytest.mark.parametrize("when", ["loading", "asked"])
 def test_a_memory_is_closed_while_its_model_is_not_ready(settings, loading, when):
-    memory = opened(settings, loading, 0.0)
+    memory = opened(settings, loading, 0.01)
     memory.add("how to restore a backup")
     if when == "loading":
         assert memory.search("backup").degraded
@@ -144,7 +193,7 @@ def test_a_memory_is_closed_while_a_server_keeps_it_waiting(settings):
         return word_vector(text)
 
     with FakeOllama({"tiny:latest": FakeModel(vector=vector)}) as server:
-        with opened(settings, ollama(server, seconds=LONG), 0.0) as memory:
+        with opened(settings, ollama(server, seconds=LONG), 0.01) as memory:
             memory.add("how to restore a backup")
             assert memory.search("backup").degraded
         may.set()
@@ -160,6 +209,8 @@ def test_an_answer_that_nobody_wants_any_more_can_be_told():
 
     assert aside.within(0.0, ask) is None
     aside.leave()
+    with pytest.raises(EmbedderError, match="closed"):
+        aside.within(LONG, ask)
     may.set()
     aside.finish()
     assert left == [True]

@@ -321,7 +321,7 @@ def test_how_long_a_hybrid_search_waits_for_the_model(settings):
             assert role == "document" or may.wait(60)
             return super().embed(texts, role)
 
-    with Memory(settings=settings.with_values({"search.model_seconds": 0.0}), embedder=Loading()) as memory:
+    with Memory(settings=settings.with_values({"search.model_seconds": 0.01}), embedder=Loading()) as memory:
         memory.add("note")
         assert "search.model_seconds" in memory.search("note").degraded
         may.set()

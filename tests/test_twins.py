@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_cases import DIM, add_chunks, chunk, delete_chunks, names_of, opened, unit_vectors
 
+from omnimemory.storage import twins
 from omnimemory.storage.drain import DrainOptions, drain
 from omnimemory.storage.index import ChromaIndex
 from omnimemory.storage.rebuild import open_index
-from omnimemory.storage.twins import MOST_TWINS, left_out
+from omnimemory.storage.twins import MOST_TWINS, left_out, renew_twins, surplus, twins_left_out
 
 
 def add_groups(store, groups, seed=0, prefix="row"):
@@ -172,6 +173,83 @@ def test_what_was_left_out_but_not_marked_is_not_taken_for_a_copy_in_the_index(t
             other.close()
         check_groups(store, index, dict.fromkeys(names, 0))
         assert not taken["documents"].left_out
+
+
+def test_copies_are_found_while_the_deletion_of_others_is_still_news_to_the_index(tmp_path):
+    with opened(tmp_path / "store", exact_rows=0) as store:
+        names, vectors = add_groups(store, [0] * 40 + list(range(1, 60)))
+        assert store.drain() is None
+        assert store.warm() is None
+        with store._session._lock:  # the keeper must not drain what this test wants to be news
+            delete_chunks(store, names[:MOST_TWINS])
+            nearest = store.nearest("documents", vectors[0], 20)
+            assert nearest.answered_by == "chroma"
+            assert names_of(store, nearest) == names[MOST_TWINS:28]
+
+
+@pytest.mark.parametrize(("copies", "kept"), [(MOST_TWINS, True), (MOST_TWINS + 1, False), (40, False)])
+def test_an_index_that_was_given_all_copies_by_an_older_version_is_made_anew(tmp_path, monkeypatch, copies, kept):
+    monkeypatch.setattr(twins, "MOST_TWINS", 10**6)
+    with opened(tmp_path / "store", exact_rows=0) as store:
+        names, vectors = add_groups(store, [0] * copies + list(range(1, 20)))
+        assert store.warm() is None
+        assert store._session._index.count(store.documents.collection) == len(names)
+    monkeypatch.undo()
+    catalog = sqlite3.connect(tmp_path / "store" / "catalog.sqlite3", isolation_level=None)
+    catalog.execute("DROP TABLE left_out")
+    catalog.execute("DROP INDEX vectors_twins")
+    catalog.execute("UPDATE alembic_version SET version_num = '0004'")
+    catalog.close()
+    with opened(tmp_path / "store", exact_rows=0) as store:
+        assert (store.generations.active() == 1) == kept
+        assert store.warm() is None
+        assert store._session._index.count(store.documents.collection) == min(copies, MOST_TWINS) + 19
+        nearest = store.nearest("documents", vectors[0], copies)
+        assert nearest.answered_by == "chroma"
+        assert names_of(store, nearest) == names[:copies]
+
+
+def plans_of(asked, connection):
+    """Return how SQLite looks for each of (statement, parameters)."""
+    return [
+        line[-1]
+        for statement, parameters in asked
+        for line in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+    ]
+
+
+def test_no_question_about_copies_reads_a_whole_collection(tmp_path, monkeypatch):
+    with opened(tmp_path / "store", index=False) as store:
+        names, _ = add_groups(store, [0] * 40 + list(range(1, 40)))
+        collection, asked = store.documents.collection, []
+        generation = store.generations.begin_empty()
+        for name in ("rows", "blocks"):
+            real = getattr(store.catalog, name)
+            monkeypatch.setattr(store.catalog, name, lambda *given, real=real: asked.append(given[:2]) or real(*given))
+        found = surplus(store.catalog, generation, collection, 0, 10**6, set())
+        assert len(found) == 40 - MOST_TWINS
+        store.generations.mark_drained(generation, collection, 79, found)
+        assert len(twins_left_out(store.catalog, generation, collection, [1, 50], 10)) == 10
+
+        class Seen:
+            def execute(self, statement, parameters=()):
+                asked.append((statement, parameters))
+                return sql.execute(statement, parameters)
+
+            def executemany(self, statement, rows):
+                return sql.executemany(statement, rows)
+
+        with store.catalog.transaction() as sql:
+            renew_twins(Seen(), collection.id, list(store.documents.rows_of(names[:5]).values()))
+        connection = sqlite3.connect(store.catalog.path)
+        plans = plans_of(asked, connection)
+        connection.close()
+    assert sum("vectors_twins (collection_id=? AND <expr>=?" in line for line in plans) >= 4
+    for line in plans:
+        if line.startswith("SCAN"):
+            assert line.split()[1] in {"j", "CONSTANT", "json_each", "sqlite_master", "generations"}, line
+        elif line.startswith("SEARCH"):
+            assert " (collection_id=?)" not in line, line
 
 
 STEPS = st.lists(

@@ -188,7 +188,7 @@ class SearchSettings:
         None,
         "float",
         "seconds a hybrid search waits for the model, then keywords answer; none is as long as it takes",
-        low=0,
+        low=0.01,
         high=86_400,
         optional=True,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 
 from omnimemory.embedding_service import Embedded, EmbeddingService
 from omnimemory.errors import MemoryBudgetError
@@ -54,7 +54,7 @@ def run(
             _run_overlapped(store, embeddings, changes, tally)
         else:
             for batch in _batches(changes, lambda: embeddings.batch_size):
-                run_batch(store, embeddings, batch, tally)
+                run_batch(store, embeddings, batch.changes, tally)
     except ForgottenMeanwhileError as error:
         tally.failures.append(Failure(str(store.path), str(error)))
     if not drain:
@@ -74,17 +74,20 @@ def _run_overlapped(store: Store, embeddings: EmbeddingService, changes: Iterabl
     asked: list[str] = []
     pace = Pace(embeddings.batch_size)
 
-    def embed(batch: list[Change]) -> Embedded | None:
-        asked[:] = _texts(batch)
+    def embed(batch: _Batch) -> Embedded | None:
+        asked[:] = _texts(batch.changes)
         with pace.timed(len(asked)):
-            return _embedded(store, embeddings, batch, tally)
+            return _embedded(store, embeddings, batch.changes, tally)
+
+    def keep(batch: _Batch, found: Embedded | None) -> None:
+        _store(store, embeddings, tally, batch.changes, found)
 
     def stop() -> None:
         tally.stopped = True
 
-    ahead = ReadAhead(_batches(changes, lambda: pace.size), lambda batch: len(_texts(batch)) < pace.least, stop)
+    ahead = ReadAhead(_batches(changes, lambda: pace.size), lambda batch: batch.is_last, stop)
     try:
-        overlap(ahead, embed, partial(_store, store, embeddings, tally))
+        overlap(ahead, embed, keep)
     except ForgottenMeanwhileError:
         _take_from_cache(embeddings, asked)  # of the batch that came after the one that found it out
         raise
@@ -181,17 +184,25 @@ def embed_pending(store: Store, embeddings: EmbeddingService, tally: Tally) -> N
             store.committed()
 
 
-def _batches(changes: Iterable[Change], size: Callable[[], int]) -> Iterator[list[Change]]:
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Changes to be embedded and committed together; ``is_last`` when it is known that none follow."""
+
+    changes: list[Change]
+    is_last: bool
+
+
+def _batches(changes: Iterable[Change], size: Callable[[], int]) -> Iterator[_Batch]:
     batch: list[Change] = []
     texts = 0
     for change in changes:
         batch.append(change)
         texts += len(change.texts)
         if texts >= size():
-            yield batch
+            yield _Batch(batch, is_last=False)
             batch, texts = [], 0
     if batch:
-        yield batch
+        yield _Batch(batch, is_last=True)
 
 
 def masked(store: Store, parts: Iterable[tuple[ItemTable, Sequence[str]]]) -> dict[str, str]:

@@ -114,8 +114,12 @@ class Generations:
             )
 
     def rows(self) -> int:
-        """Return how many rows a whole index holds."""
-        return int(self._catalog.value(f"SELECT count(*) FROM vectors WHERE collection_id IN ({_SEARCHED})"))
+        """Return how many rows a whole index holds, or is to hold."""
+        every = self._catalog.value(f"SELECT count(*) FROM vectors WHERE collection_id IN ({_SEARCHED})")
+        left_out = (
+            "SELECT count(*) FROM left_out WHERE generation_id = (SELECT id FROM generations WHERE state = 'active')"
+        )
+        return int(every) - int(self._catalog.value(left_out))
 
     def waiting(self) -> int:
         """Return how many rows and changes the active generation has still to take."""
@@ -134,6 +138,7 @@ class Generations:
     def tombstones(self) -> list[tuple[int, int]]:
         """Return (tombstones, living rows) of each collection in the active generation."""
         return self._catalog.rows(
-            "SELECT d.tombstones, (SELECT count(*) FROM vectors v WHERE v.collection_id = d.collection_id) "
+            "SELECT d.tombstones, (SELECT count(*) FROM vectors v WHERE v.collection_id = d.collection_id) - "
+            "(SELECT count(*) FROM left_out l WHERE (l.generation_id, l.collection_id) = (g.id, d.collection_id)) "
             "FROM drained d JOIN generations g ON g.id = d.generation_id WHERE g.state = 'active'"
         )

@@ -36,7 +36,7 @@ class Item:
 class Payload:
     """What the index gets: ``ids``, ``texts`` and ``metadatas`` of n ``items`` and their vectors (n, dim).
 
-    ``row`` is the newest vector row among them.
+    ``row`` is the newest vector row of those that were asked for.
     """
 
     items: list[int]

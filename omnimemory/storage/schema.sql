@@ -104,8 +104,8 @@ CREATE TABLE vectors (
 );
 CREATE UNIQUE INDEX vectors_item ON vectors (collection_id, item);
 CREATE INDEX vectors_row ON vectors (collection_id, row);
--- Equal vectors begin alike: where their copies are.
-CREATE INDEX vectors_twins ON vectors (collection_id, substr(vector, 1, 16));
+-- Equal vectors begin and end alike: where their copies are.
+CREATE INDEX vectors_twins ON vectors (collection_id, substr(vector, 1, 8), substr(vector, -8));
 -- A directory of the Chroma index. Rows up to `drained.row` are in it, newer ones are pending.
 CREATE TABLE generations (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -183,14 +183,14 @@ class Store:
         if tail > _TAIL_ROWS:
             return self._scan(kind, query, k, f"{tail} vectors are not in the index yet", fallback=True)
         scored = self._verified(kind, query, found, min(k, size))
-        twins = twins_left_out(self.catalog, found.generation, table.collection, scored, k)
+        newer = self._tail(kind, query, found.drained) if tail else {}
+        twins = twins_left_out(self.catalog, found.generation, table.collection, _best(scored | newer, k), k)
         scored |= self.scores(kind, query, twins)
         if len(scored) < min(k, size - tail):
             # Deleted items that the index still holds took the places, or HNSW did not reach enough.
             return self._scan(kind, query, k, f"the index gave only {len(scored)} living hits", fallback=True)
-        if tail:
-            scored.update(self._tail(kind, query, found.drained))
-        order = sorted(scored, key=lambda row: (-scored[row], row))[:k]
+        scored |= newer
+        order = _best(scored, k)
         reason = f"index generation {found.generation}" + (f", {tail} newer vectors exactly" if tail else "")
         return Nearest(order, [scored[row] for row in order], "chroma", reason)
 
@@ -295,6 +295,10 @@ class Store:
             self._session.close(wait=wait)
         finally:
             self.catalog.close()
+
+
+def _best(scored: Mapping[int, float], k: int) -> list[int]:
+    return sorted(scored, key=lambda row: (-scored[row], row))[:k]
 
 
 def check_space(path: Path, stored: Collection, model: str, fingerprint: str) -> None:

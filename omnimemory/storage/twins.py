@@ -26,9 +26,14 @@ __all__ = ["MOST_TWINS", "left_out", "note_left_out", "renew_twins", "surplus", 
 MOST_TWINS = 8
 """How many equal vectors the index holds. A vector has up to 32 links in the graph; groups of 16 were harmless."""
 
-# Equal vectors begin alike: this is what the catalog's index `vectors_twins` is about.
-_START = "substr({}.vector, 1, 16)"
-_ALIKE = f"{_START.format('w')} = {_START.format('v')} AND w.collection_id = v.collection_id"
+# Equal vectors begin and end alike: this is what the catalog's index `vectors_twins` is about. (Those of steps begin
+# alike wherever the first command is the same.)
+_ENDS = "substr(v.vector, 1, 8), substr(v.vector, -8)"
+_HAS_ENDS = "substr(v.vector, 1, 8) = ? AND substr(v.vector, -8) = ?"
+_ALIKE = (
+    "substr(w.vector, 1, 8) = substr(v.vector, 1, 8) AND substr(w.vector, -8) = substr(v.vector, -8) "
+    "AND w.collection_id = v.collection_id"
+)
 
 
 def surplus(
@@ -76,7 +81,7 @@ def _held_before(catalog: Catalog, generation: int, row: int, unnoted: Some[int]
 def note_left_out(
     sql: sqlite3.Connection, generation: int, collection: Collection, row: int, left_out: Iterable[int]
 ) -> None:
-    """Note which items a generation was not given of those it takes up to vector ``row``; it holds all others."""
+    """Note which items a generation was not given of those that it takes now, up to vector ``row``."""
     sql.execute(
         "DELETE FROM left_out WHERE generation_id = ?1 AND collection_id = ?2 AND item IN "
         "(SELECT item FROM vectors WHERE collection_id = ?2 AND row <= ?3 AND row > coalesce((SELECT row FROM drained "
@@ -102,17 +107,17 @@ def twins_left_out(
     place = (generation, collection.id)
     if not catalog.value("SELECT EXISTS (SELECT 1 FROM left_out WHERE generation_id = ? AND collection_id = ?)", place):
         return []
-    starts = catalog.rows(
-        f"SELECT DISTINCT {_START.format('v')} FROM vectors v WHERE v.collection_id = ? "
-        "AND v.item IN (SELECT value FROM json_each(?))",
-        (collection.id, json.dumps(list(items))),
+    ends = catalog.rows(
+        f"SELECT DISTINCT {_ENDS} FROM json_each(?) j CROSS JOIN vectors v ON v.collection_id = ? AND v.item = j.value",
+        (json.dumps(list(items)), collection.id),
     )
     found: list[int] = []
-    for (start,) in starts:
+    for both in ends:
         rows = catalog.rows(
-            "SELECT v.item FROM vectors v CROSS JOIN left_out l ON l.generation_id = ? AND l.collection_id = ? "
-            f"AND l.item = v.item WHERE v.collection_id = ? AND {_START.format('v')} = ? ORDER BY v.row LIMIT ?",
-            (*place, collection.id, start, k),
+            "SELECT v.item FROM vectors v INDEXED BY vectors_twins CROSS JOIN left_out l ON l.generation_id = ? "
+            f"AND l.collection_id = ? AND l.item = v.item WHERE v.collection_id = ? AND {_HAS_ENDS} "
+            "ORDER BY v.row LIMIT ?",
+            (*place, collection.id, *both, k),
         )
         found.extend(item for (item,) in rows)
     return found
@@ -126,19 +131,19 @@ def renew_twins(sql: sqlite3.Connection, owner: int, items: Sequence[int]) -> No
     if not sql.execute("SELECT 1 FROM sqlite_master WHERE name = 'left_out'").fetchone():
         return
     doomed = json.dumps(list(items))
-    starts = sql.execute(
-        f"SELECT DISTINCT {_START.format('v')} FROM vectors v WHERE v.collection_id = ? "
-        "AND v.item IN (SELECT value FROM json_each(?)) "
-        f"AND (SELECT 1 FROM vectors w WHERE {_ALIKE} LIMIT 1 OFFSET {MOST_TWINS})",
-        (owner, doomed),
+    ends = sql.execute(
+        f"SELECT DISTINCT {_ENDS} FROM json_each(?) j CROSS JOIN vectors v "
+        "ON v.collection_id = ? AND v.item = j.value "
+        f"WHERE (SELECT 1 FROM vectors w WHERE {_ALIKE} LIMIT 1 OFFSET {MOST_TWINS})",
+        (doomed, owner),
     ).fetchall()
-    for (start,) in starts:
+    for both in ends:
         # Those of them that the index holds stay there: with the others it comes to as many as it should hold.
         rows = sql.execute(
-            f"SELECT v.row, v.collection_id, v.item, v.vector, v.checksum FROM vectors v WHERE v.collection_id = ? "
-            f"AND {_START.format('v')} = ? AND v.item NOT IN (SELECT value FROM json_each(?)) "
-            "ORDER BY v.row DESC LIMIT ?",
-            (owner, start, doomed, MOST_TWINS),
+            "SELECT v.row, v.collection_id, v.item, v.vector, v.checksum FROM vectors v INDEXED BY vectors_twins "
+            f"WHERE v.collection_id = ? AND {_HAS_ENDS} "
+            "AND v.item NOT IN (SELECT value FROM json_each(?)) ORDER BY v.row DESC LIMIT ?",
+            (owner, *both, doomed, MOST_TWINS),
         ).fetchall()
         sql.executemany("DELETE FROM vectors WHERE row = ?", ((row,) for row, *_ in rows))
         sql.executemany(
@@ -146,5 +151,7 @@ def renew_twins(sql: sqlite3.Connection, owner: int, items: Sequence[int]) -> No
             (stored for _, *stored in reversed(rows)),
         )
     sql.execute(
-        "DELETE FROM left_out WHERE collection_id = ? AND item IN (SELECT value FROM json_each(?))", (owner, doomed)
+        "DELETE FROM left_out WHERE generation_id IN (SELECT id FROM generations) AND collection_id = ? "
+        "AND item IN (SELECT value FROM json_each(?))",
+        (owner, doomed),
     )
