@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from fake_ollama import FakeModel, FakeOllama
 
+from omnimemory.ingest import pace
 from omnimemory.memory import Memory
 from omnimemory.scheduler import grouping
 from omnimemory.scheduler.admissions import Admissions, Ticket
@@ -105,6 +106,7 @@ def test_a_decision_says_what_it_waits_for():
 def test_two_memories_that_ingest_with_two_models_of_one_server(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(grouping, "_PAUSE", 2.0)  # however slow the machine is
     monkeypatch.setattr(grouping, "_LONGEST", 100.0)
+    monkeypatch.setattr(pace, "_LEAST_SHARE", 1)  # batches of four from the first on
     models = {name: FakeModel(digest="sha256:" + name[0] * 64) for name in ("aa:latest", "bb:latest")}
     docs = tmp_path / "docs"
     docs.mkdir()
