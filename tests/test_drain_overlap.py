@@ -37,8 +37,8 @@ def test_a_drain_goes_on_while_another_process_writes_and_marks_it_later(store):
     taken = {}
     try:
         other.execute("BEGIN IMMEDIATE")
-        assert drain(store.catalog, index, generation, 10, taken=taken, more_to_come=True) == 20
-        assert drain(store.catalog, index, generation, 10, taken=taken, more_to_come=True) == 0
+        assert drain(store.catalog, index, generation, 10, taken=taken, least=5) == 20
+        assert drain(store.catalog, index, generation, 10, taken=taken, least=5) == 0
         assert index.count(collection) == 20
         assert store.generations.drained(generation, collection) == 0
         other.execute("ROLLBACK")
@@ -69,7 +69,7 @@ def test_rows_that_come_slowly_are_drained_before_they_fill_half_a_batch(store, 
 def test_the_first_generation_is_taken_up_where_a_drain_was_broken_off(store):
     add_rows(store, 24)
     index, generation = open_index(store.path, store.catalog, DrainOptions())
-    drain(store.catalog, index, generation, 10, more_to_come=True)
+    drain(store.catalog, index, generation, 10, least=5)
     index.abandon()
     index, again = open_index(store.path, store.catalog, DrainOptions())
     try:

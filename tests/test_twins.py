@@ -164,7 +164,7 @@ def test_what_was_left_out_but_not_marked_is_not_taken_for_a_copy_in_the_index(t
         taken = {}
         try:
             other.execute("BEGIN IMMEDIATE")
-            bring(taken=taken, more_to_come=True)
+            bring(taken=taken, least=5)
             assert taken["documents"].left_out
             other.execute("ROLLBACK")
             delete_chunks(store, names[:MOST_TWINS])
@@ -276,6 +276,6 @@ def test_whatever_comes_and_goes_nobody_is_lost_to_the_index(tmp_path_factory, s
                 alive = sorted(store.documents.rows_of(list(group_of)))
                 delete_chunks(store, sorted({alive[place % len(alive)] for place in content}) if alive else [])
             else:
-                bring(taken=taken, more_to_come=content)
+                bring(taken=taken, least=5 if content else None)
         bring(taken=taken)
         check_groups(store, index, group_of)

@@ -62,7 +62,7 @@ class EmbeddingSettings:
     threads: int | None = _key(
         None, "int", "threads of an onnx model, none is all cores", low=1, high=512, optional=True
     )
-    batch_size: int = _key(512, "int", "texts embedded at once", low=1, high=100_000)
+    batch_size: int = _key(512, "int", "most texts embedded at once", low=1, high=100_000)
     profiles: tuple[str, ...] = _key((), "list", "own names of vector sizes, such as phone=128")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from omnimemory.errors import IndexDamagedError
 from omnimemory.faults import reach
-from omnimemory.storage.catalog import Catalog
+from omnimemory.storage.catalog import Catalog, Collection
 from omnimemory.storage.commands import CommandTable
 from omnimemory.storage.documents import DocumentTable
 from omnimemory.storage.generations import Generations
@@ -58,10 +58,20 @@ def item_tables(catalog: Catalog) -> list[ItemTable]:
 
 @dataclass(slots=True)
 class Taken:
-    """What a generation has taken of a collection and was not marked yet: up to a vector row, but for some items."""
+    """How far a generation is with a collection: up to which vector row it took it, but for the items left out.
+
+    ``marked`` is how far the catalog knows of that; ``left_out`` are the items between.
+    """
 
     row: int = 0
+    marked: int = 0
     left_out: set[int] = field(default_factory=set)
+
+    def mark(self, row: int) -> None:
+        """Say that the catalog knows of everything up to ``row``."""
+        self.marked = row
+        if self.row <= row:
+            self.row, self.left_out = row, set()
 
 
 def drain(
@@ -71,19 +81,17 @@ def drain(
     batch_size: int,
     *,
     taken: dict[str, Taken] | None = None,
-    more_to_come: bool = False,
     least: int | None = None,
 ) -> int:
     """Bring what was committed before this call into a generation's index; return how many rows were written.
 
     Both kinds of news are taken as they were at one moment. An item may be deleted and come back under the
     same id while this runs: were its new row added before its deletion is applied, the index would lose it.
-    With ``more_to_come`` fewer rows than ``least`` wait for the next call, by default half a batch (Chroma takes 2,000
-    rows in 90 % of the time that it takes for twice 1,000, and in 80 % of that for four times 500; but what is left at
-    the end of an ingest is waited for), and so does a mark while another process writes to the catalog: ``taken``, the
-    same dictionary in all of these calls, keeps it by collection.
+    With ``least``, which says that more is to come, fewer rows wait for the next call (Chroma takes 2,000 rows in 90 %
+    of the time that it takes for twice 1,000, and in 80 % of that for four times 500; but what is left at the end of an
+    ingest is waited for), and so does a mark while another process writes to the catalog: ``taken``, the same
+    dictionary in all of these calls, keeps it by collection.
     """
-    least = -(-batch_size // 2) if least is None else least
     taken = {} if taken is None else taken
     generations = Generations(catalog)
     written = 0
@@ -92,35 +100,36 @@ def drain(
     if not generations.knows(generation):
         raise IndexDamagedError("The index was given up while it was open; it is made anew.")
     for table in tables:
-        last_change, last_row = generations.ends(generation, table.collection)
+        collection = table.collection
+        last_change, last_row = generations.ends(generation, collection)
         written += _apply_changes(generations, table, index, generation, last_change)
-        marked = generations.drained(generation, table.collection)
-        now = taken.setdefault(table.collection.name, Taken())
-        if now.row <= marked:
-            now.row, now.left_out = marked, set()
-        while not more_to_come or rows_above(catalog, table.collection, now.row) >= least:
+        now = taken.setdefault(collection.name, Taken())
+        now.mark(generations.drained(generation, collection))
+        while least is None or rows_above(catalog, collection, now.row) >= least:
             payload = table.payload(now.row, batch_size, last_row)
             if payload is None:
                 break
-            surplus_items = surplus(catalog, generation, table.collection, now.row, payload.row, now.left_out)
-            payload = payload.without(surplus_items)
-            require_room(index.directory, _bytes_in_index(payload, index.documents), "what is new in the index")
-            with disk_errors(index.directory):
-                reach("drain.add")
-            index.add(table.collection, payload)
-            with disk_errors(index.directory):
-                reach("drain.mark")
+            surplus_items = surplus(catalog, generation, collection, now.row, payload.row, now.left_out)
+            written += _add(index, collection, payload.without(surplus_items))
             now.row = payload.row
             now.left_out |= surplus_items
             # The events of a history are one long commit: adding goes on meanwhile.
-            if generations.mark_drained(generation, table.collection, now.row, now.left_out, wait=False):
-                marked = now.row
-                now.left_out = set()
-            written += len(payload.ids)
-        if marked < now.row and not more_to_come:
-            generations.mark_drained(generation, table.collection, now.row, now.left_out)
-            now.left_out = set()
+            if generations.mark_drained(generation, collection, now.row, now.left_out, wait=False):
+                now.mark(now.row)
+        if now.marked < now.row and least is None:
+            generations.mark_drained(generation, collection, now.row, now.left_out)
+            now.mark(now.row)
     return written
+
+
+def _add(index: ChromaIndex, collection: Collection, payload: Payload) -> int:
+    require_room(index.directory, _bytes_in_index(payload, index.documents), "what is new in the index")
+    with disk_errors(index.directory):
+        reach("drain.add")
+    index.add(collection, payload)
+    with disk_errors(index.directory):
+        reach("drain.mark")
+    return len(payload.ids)
 
 
 def _bytes_in_index(payload: Payload, documents: bool) -> int:

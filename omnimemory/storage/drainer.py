@@ -33,6 +33,7 @@ __all__ = ["Drainer", "main"]
 BUSY = 75
 _TICK_SECONDS = 0.3
 _SLOW_SECONDS = 2.0
+_SHARE, _SLOW_SHARE = 2, 16  # of a batch has to be there, as one in so many
 _COMMITTED, _FINISH = b"\n", b"finish\n"
 
 
@@ -163,8 +164,9 @@ def _drain_until_told(store: Path, catalog: Catalog, options: DrainOptions, news
         since = time.monotonic()
         for _ in news:
             # Where a model is slow, this waits for rows and not they for it: what it does now, nobody waits for later.
-            least = -(-options.batch_size // 16) if time.monotonic() - since > _SLOW_SECONDS else None
-            if drain(catalog, index, generation, options.batch_size, taken=taken, more_to_come=True, least=least):
+            share = _SLOW_SHARE if time.monotonic() - since > _SLOW_SECONDS else _SHARE
+            least = -(-options.batch_size // share)
+            if drain(catalog, index, generation, options.batch_size, taken=taken, least=least):
                 since = time.monotonic()
         drain(catalog, index, generation, options.batch_size, taken=taken)
         index.close()

@@ -24,7 +24,11 @@ from omnimemory.storage.catalog import Catalog, Collection
 __all__ = ["MOST_TWINS", "left_out", "note_left_out", "renew_twins", "surplus", "twins_left_out"]
 
 MOST_TWINS = 8
-"""How many equal vectors the index holds. A vector has up to 32 links in the graph; groups of 16 were harmless."""
+"""How many equal vectors the index holds.
+
+A vector has up to 32 links in the graph. In groups of 8, 16 and 24 of 8,000 vectors .96 to .99 were found, which is
+no less than without any.
+"""
 
 # Equal vectors begin and end alike: this is what the catalog's index `vectors_twins` is about. (Those of steps begin
 # alike wherever the first command is the same.)
