@@ -9,8 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from concurrent.futures import Future, wait
 
 from omnimemory.embedders.base import Vectors
 from omnimemory.errors import EmbedderError
@@ -25,8 +24,8 @@ class QuestionAside:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._asked: _Question | None = None
-        self._late: BaseException | None = None
+        self._asked: Future[Vectors] | None = None
+        self._abandoned: Future[Vectors] | None = None
         self._closed = False
 
     def within(self, seconds: float, ask: Callable[[Callable[[], bool]], Vectors]) -> Vectors | None:
@@ -37,45 +36,34 @@ class QuestionAside:
         use any more. Raises :class:`EmbedderError` once it is closed.
         """
         end = time.monotonic() + seconds
-        mine = _Question(partial(ask, lambda: self._closed))
-        while (other := self._begin(mine)) is not mine:
-            if not other.done.wait(max(0.0, end - time.monotonic())):
+        mine: Future[Vectors] = Future()
+        while (asked := self._begin(mine, ask)) is not mine:
+            if not _is_done(asked, end):
                 return None
-        if not mine.done.wait(max(0.0, end - time.monotonic())) and self._abandoned(mine):
+        if not _is_done(mine, end):
+            self._abandoned = mine
             return None
-        if mine.error is not None:
-            raise mine.error
-        return mine.answer
+        return mine.result()
 
-    def _begin(self, question: _Question) -> _Question:
-        """Start to ask, unless another question is being asked; return the one that is."""
+    def _begin(self, mine: Future[Vectors], ask: Callable[[Callable[[], bool]], Vectors]) -> Future[Vectors]:
+        """Start to ask, unless another question is being asked; return what becomes the answer of the one that is."""
         with self._lock:
             if self._closed:
                 raise EmbedderError("the memory was closed while the model was asked")
-            late, self._late = self._late, None
-            if late is not None:
-                raise late
-            if self._asked is None or self._asked.done.is_set():
-                self._asked = question
-                name = "omnimemory-question"
-                threading.Thread(target=self._run, args=(question,), name=name, daemon=True).start()
-            return self._asked
+            if self._asked is not None and not self._asked.done():
+                return self._asked
+            late, self._abandoned = self._abandoned, None
+            if late is not None and late is self._asked:
+                late.result()
+            self._asked = mine
+            threading.Thread(target=self._run, args=(mine, ask), name="omnimemory-question", daemon=True).start()
+            return mine
 
-    def _run(self, question: _Question) -> None:
+    def _run(self, mine: Future[Vectors], ask: Callable[[Callable[[], bool]], Vectors]) -> None:
         try:
-            question.answer = question.ask()
+            mine.set_result(ask(lambda: self._closed))
         except BaseException as error:  # noqa: BLE001 - it is raised where the caller is
-            question.error = error
-        with self._lock:
-            question.done.set()
-            if question.is_abandoned:
-                self._late = question.error
-
-    def _abandoned(self, question: _Question) -> bool:
-        """Note that nobody waits for a question, unless it is answered by now."""
-        with self._lock:
-            question.is_abandoned = not question.done.is_set()
-            return question.is_abandoned
+            mine.set_exception(error)
 
     def leave(self) -> None:
         """Say that no answer is of use any more."""
@@ -85,13 +73,9 @@ class QuestionAside:
     def finish(self) -> None:
         """Wait a little for the question that is being asked."""
         if self._asked is not None:
-            self._asked.done.wait(_LEAVE_SECONDS)
+            _is_done(self._asked, time.monotonic() + _LEAVE_SECONDS)
 
 
-@dataclass(slots=True)
-class _Question:
-    ask: Callable[[], Vectors]
-    done: threading.Event = field(default_factory=threading.Event)
-    answer: Vectors | None = None
-    error: BaseException | None = None
-    is_abandoned: bool = False
+def _is_done(asked: Future[Vectors], end: float) -> bool:
+    """Wait for an answer, or an error instead of one, up to this moment; return whether it is there."""
+    return bool(wait([asked], max(0.0, end - time.monotonic())).done)
