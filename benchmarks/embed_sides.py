@@ -54,7 +54,7 @@ def _beside_bare(embedder: OnnxEmbedder, every: list[str]) -> dict[str, list[flo
     assert loaded is not None
     parts = [every[start : start + 512] for start in range(0, len(every), 512)]
     planned = [loaded.tokenizer.rows(part, "")[0] for part in parts]
-    ready = [(len(rows), plan([row.ids for row in rows], BUDGET)) for rows in planned]
+    ready = [(len(rows), plan([row.ids for row in rows], BUDGET, available_cores())) for rows in planned]
     embedded, session = [], []
     for ours_first in (True, False):  # who comes second finds the memory that the first has asked the system for
         for part, (rows, batches) in zip(parts, ready, strict=True):

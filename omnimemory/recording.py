@@ -64,7 +64,7 @@ class Recording:
     def _ingested(
         self, target: str | Path | IO[bytes] | None, shell: str | None, keep_secrets: bool | None, **more: Any
     ) -> IngestReport:
-        from omnimemory.ingest.runs import ingest_history  # noqa: PLC0415 - a search needs none of it
+        from omnimemory.ingest.history_runs import ingest_history  # noqa: PLC0415 - a search needs none of it
 
         keep = self.settings.history.keep_secrets if keep_secrets is None else keep_secrets
         redactor, history = redactor_of(self.settings, keep_secrets=keep), self.settings.history

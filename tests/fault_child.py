@@ -22,6 +22,7 @@ import numpy as np
 import sqlalchemy
 from store_cases import excused
 
+import omnimemory.ingest.history_runs
 import omnimemory.ingest.runs
 import omnimemory.memory
 import omnimemory.storage.migration
@@ -40,7 +41,14 @@ from omnimemory.storage.manifest import is_clean
 
 SECONDS = 100
 QUESTIONS = ("how do we deploy?", "storm at sea", "git rebase", "lighthouse keeper", "backup")
-PRELOADED = (alembic.command, chromadb_rust_bindings, sqlalchemy, omnimemory.ingest.runs, omnimemory.storage.migration)
+PRELOADED = (
+    alembic.command,
+    chromadb_rust_bindings,
+    sqlalchemy,
+    omnimemory.ingest.history_runs,
+    omnimemory.ingest.runs,
+    omnimemory.storage.migration,
+)
 
 
 @dataclass

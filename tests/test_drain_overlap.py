@@ -1,5 +1,6 @@
 """Draining beside a writer: it begins early, and another process's long commit does not hold it up."""
 
+import os
 import sqlite3
 
 import psutil
@@ -56,7 +57,7 @@ def test_rows_that_come_slowly_are_drained_before_they_fill_half_a_batch(store, 
         for number, seconds in enumerate((1.0, 1.0, 1.0, 1.0, 3.0)):
             add_rows(store, 6, prefix=f"{number}-", seed=number)
             now[0] += seconds
-            yield
+            yield True
             generation = store.generations.active()
             seen.append(store.generations.drained(generation, collection))
 
@@ -64,6 +65,52 @@ def test_rows_that_come_slowly_are_drained_before_they_fill_half_a_batch(store, 
     drainer._drain_until_told(store.path, store.catalog, DrainOptions(batch_size=40), news())
     # Twice nothing, then what came in three seconds, nothing again, and the rest.
     assert seen == [0, 0, 18, 18, 30]
+
+
+def test_what_is_the_last_for_now_is_drained_at_once(store):
+    collection, seen = store.documents.collection, []
+
+    def news():
+        for number, more in enumerate((True, False, True)):
+            add_rows(store, 6, prefix=f"{number}-", seed=number)
+            yield more
+            seen.append(store.generations.drained(store.generations.active(), collection))
+
+    drainer._drain_until_told(store.path, store.catalog, DrainOptions(batch_size=40), news())
+    assert seen == [0, 12, 12]
+    assert store.generations.drained(store.generations.active(), collection) == 18
+
+
+@pytest.mark.parametrize(("cores", "kept"), [({3}, {3}), ({0, 2}, 1), (set(range(4)), 1), (set(range(5)), None)])
+def test_on_few_cores_the_child_keeps_to_one_of_those_it_may_use(monkeypatch, cores, kept):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores, raising=False)
+    monkeypatch.setattr(
+        os, "sched_setaffinity", lambda process, chosen: set_to.append((process, chosen)), raising=False
+    )
+    chosen = set()
+    for process in range(8):
+        set_to = []
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        drainer._keep_to_one_core()
+        if kept is None:
+            assert set_to == []
+        else:
+            ((zero, one),) = set_to
+            assert (zero, len(one)) == (0, 1)
+            chosen |= one
+    assert kept is None or chosen == cores  # processes with other numbers take other cores
+
+
+def test_the_child_itself_keeps_to_one_core_and_its_parent_does_not(store):
+    if not hasattr(os, "sched_setaffinity") or not 2 <= len(os.sched_getaffinity(0)) <= drainer._FEW_CORES:
+        pytest.skip("it takes a system with affinities, and two to four cores")
+    before = os.sched_getaffinity(0)
+    child = drainer.Drainer(store.path, DrainOptions())
+    try:
+        assert wait_until(lambda: len(os.sched_getaffinity(child._process.pid)) == 1)
+        assert os.sched_getaffinity(0) == before
+    finally:
+        assert child.finish() is None
 
 
 def test_the_first_generation_is_taken_up_where_a_drain_was_broken_off(store):

@@ -11,8 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from omnimemory.embedders import onnx_session
 from omnimemory.embedders.base import UnembeddableTextError
+from omnimemory.embedders.batches import plan
 from omnimemory.embedders.onnx import OnnxEmbedder
 from omnimemory.errors import ConfigError, EmbedderError, InvalidVectorError
 from tools.golden_vectors import TINY_TEXTS
@@ -58,6 +62,32 @@ def test_budget_and_threads_change_no_vector(folder, precision, budget, threads)
     usual = OnnxEmbedder(folder, precision=precision).embed(texts, "document")
     made = OnnxEmbedder(folder, precision=precision, budget=budget, threads=threads).embed(texts, "document")
     np.testing.assert_allclose(made, usual, rtol=0, atol=2e-6)
+
+
+@given(st.lists(st.integers(1, 60), max_size=60), st.integers(1, 700), st.integers(1, 5))
+def test_batches_hold_every_row_once_within_the_budget_and_the_last_ones_are_small(lengths, budget, workers):
+    rows = [tuple(range(length)) for length in lengths]
+    batches = plan(rows, budget, workers)
+    assert sorted(row for batch in batches for row in batch.rows.tolist()) == list(range(len(rows)))
+    left = sum(lengths)
+    for batch in batches:
+        assert [tuple(ids[mask == 1]) for ids, mask in zip(batch.ids, batch.mask, strict=True)] == [
+            rows[row] for row in batch.rows
+        ]
+        most = budget if workers == 1 else min(budget, max(128, left / (2 * workers)))
+        assert len(batch.rows) == 1 or batch.ids.size <= most
+        left -= batch.mask.sum()
+
+
+def test_a_few_texts_are_shared_between_the_cores(folder, monkeypatch):
+    seen, run = [], onnx_session.run_batches
+    monkeypatch.setattr(onnx_session, "run_batches", lambda *given: seen.append(given) or run(*given))
+    texts = [f"word {number} of " * 6 for number in range(20)]
+    for threads in (1, 2, 3):
+        OnnxEmbedder(folder, threads=threads).embed(texts, "document")
+    batches = {workers: [len(batch.rows) for batch in planned] for _, planned, _, _, workers in seen}
+    assert list(batches) == [1, 2, 3]
+    assert all(sum(rows) == 20 and max(rows) <= 20 // workers for workers, rows in batches.items())
 
 
 def test_another_process_computes_the_same(folder):

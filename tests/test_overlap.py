@@ -19,8 +19,11 @@ from omnimemory.ingest import pace
 from omnimemory.ingest.overlap import ReadAhead, overlap
 from omnimemory.ingest.pace import Pace
 from omnimemory.memory import Memory
+from omnimemory.storage.index_session import IndexSession
+from omnimemory.storage.store import Store
 
 SMALL = {"embedding.batch_size": 8}
+TABLES = ("commands", "events")
 
 
 class Aside(StaticEmbedder):
@@ -332,3 +335,45 @@ def test_the_first_batch_of_a_model_that_works_aside_is_small_and_the_next_follo
     assert sizes[0] == 4
     assert 4 <= sizes[1] <= 20
     assert set(sizes[2:-1]) == {20}
+
+
+@pytest.mark.parametrize("size", [64, 512])
+def test_the_index_is_written_from_the_first_batch_on_unless_there_is_no_other(indexed, folder, size, monkeypatch):
+    started, batches, start_drainer = [], [], IndexSession._start_drainer
+    monkeypatch.setattr(
+        IndexSession, "_start_drainer", lambda self: started.append(len(batches)) or start_drainer(self)
+    )
+    settings = indexed.with_values({"embedding.batch_size": size})
+    with Memory(settings=settings, embedder=Aside(lambda _: batches.append(None))) as memory:
+        memory.ingest(folder)
+        assert memory.store.generations.waiting() == 0
+        assert memory.store.documents.count() == 60
+    assert started in ([1], [2]) if size == 64 else started == []
+
+
+@pytest.mark.parametrize(("size", "commits"), [(14, [(14, 0), (20, 0), (20, 20)]), (80, [(20, 0), (20, 20)])])
+def test_events_are_stored_while_the_index_takes_the_last_commands(settings, tmp_path, monkeypatch, size, commits):
+    history = tmp_path / "history"
+    history.write_text("".join(f"git commit -m {'x' * number}\n" for number in range(1, 21)))
+    seen, told = [], []
+
+    def committed(self, *, last=False):
+        (told if last else seen).append(tuple(self.catalog.value(f"SELECT count(*) FROM {t}") for t in TABLES))
+
+    monkeypatch.setattr(Store, "committed", committed)
+    settings = settings.with_values({"embedding.batch_size": size, "history.steps": 0})
+    with Memory(settings=settings, embedder=Aside()) as memory:
+        memory.ingest_history(history, shell="bash")
+    assert seen == commits
+    assert told == [(20, 0)]
+
+
+def test_a_few_commands_are_stored_together_with_their_events(settings, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Store, "committed", lambda _, *, last=False: seen.append(last))
+    history = tmp_path / "history"
+    history.write_text("make test\nmake lint\n")
+    with Memory(settings=settings.with_values({"history.steps": 0}), embedder=Aside()) as memory:
+        memory.ingest_history(history, shell="bash")
+        assert memory.store.commands.count() == 2
+        assert seen == [False]

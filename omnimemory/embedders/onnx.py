@@ -224,8 +224,8 @@ class OnnxEmbedder:
         from omnimemory.embedders.onnx_session import run_batches  # noqa: PLC0415 - as above
 
         once, places = distinct([row.ids for row in rows])
-        batches = plan(once, self.budget)
-        workers = self._workers() if len(batches) > 1 else 1
+        workers = self._workers() if len(once) > 1 else 1
+        batches = plan(once, self.budget, workers)
         return run_batches(model.compute, batches, len(once), self._folder.hidden, workers)[places]
 
     def _load(self) -> _Model:

@@ -51,7 +51,7 @@ def run(
     """
     try:
         if getattr(embeddings.embedder, "works_aside", False):
-            _run_overlapped(store, embeddings, changes, tally)
+            _run_overlapped(store, embeddings, changes, tally, drain=drain)
         else:
             for batch in _batches(changes, lambda: embeddings.batch_size):
                 run_batch(store, embeddings, batch.changes, tally)
@@ -69,8 +69,13 @@ def run_batch(store: Store, embeddings: EmbeddingService, batch: Sequence[Change
     _store(store, embeddings, tally, batch, _embedded(store, embeddings, batch, tally))
 
 
-def _run_overlapped(store: Store, embeddings: EmbeddingService, changes: Iterable[Change], tally: Tally) -> None:
-    """Embed and commit all changes, reading the next batch and storing the one before while the model works."""
+def _run_overlapped(
+    store: Store, embeddings: EmbeddingService, changes: Iterable[Change], tally: Tally, *, drain: bool
+) -> None:
+    """Embed and commit all changes, reading the next batch and storing the one before while the model works.
+
+    So is the index written, if it is to ``drain`` all of them: what is left to it when the model is done is waited for.
+    """
     asked: list[str] = []
     pace = Pace(embeddings.batch_size)
 
@@ -80,12 +85,16 @@ def _run_overlapped(store: Store, embeddings: EmbeddingService, changes: Iterabl
             return _embedded(store, embeddings, batch.changes, tally)
 
     def keep(batch: _Batch, found: Embedded | None) -> None:
+        if not _texts(batch.changes):
+            store.committed(last=True)  # beside what may be a long commit, the index takes what there is
         _store(store, embeddings, tally, batch.changes, found)
+        if drain and not batch.is_last:
+            store.expect()
 
     def stop() -> None:
         tally.stopped = True
 
-    ahead = ReadAhead(_batches(changes, lambda: pace.size), lambda batch: batch.is_last, stop)
+    ahead = ReadAhead(_batches(changes, lambda: pace.size, apart=pace.least), lambda batch: batch.is_last, stop)
     try:
         overlap(ahead, embed, keep)
     except ForgottenMeanwhileError:
@@ -192,7 +201,11 @@ class _Batch:
     is_last: bool
 
 
-def _batches(changes: Iterable[Change], size: Callable[[], int]) -> Iterator[_Batch]:
+def _batches(changes: Iterable[Change], size: Callable[[], int], *, apart: int | None = None) -> Iterator[_Batch]:
+    """Yield the changes in batches of about ``size`` texts.
+
+    Changes without texts at the end, such as the events of a history, come ``apart`` if there are so many texts.
+    """
     batch: list[Change] = []
     texts = 0
     for change in changes:
@@ -201,6 +214,10 @@ def _batches(changes: Iterable[Change], size: Callable[[], int]) -> Iterator[_Ba
         if texts >= size():
             yield _Batch(batch, is_last=False)
             batch, texts = [], 0
+    if apart is not None and texts >= apart and not batch[-1].texts:
+        stop = max(number for number, change in enumerate(batch, start=1) if change.texts)
+        yield _Batch(batch[:stop], is_last=False)
+        batch = batch[stop:]
     if batch:
         yield _Batch(batch, is_last=True)
 

@@ -176,10 +176,11 @@ class IndexSession:
 
     # -- writing
 
-    def committed(self) -> None:
+    def committed(self, *, last: bool = False) -> None:
         """Say that a batch was committed: once enough is pending, a child process starts to drain it.
 
-        Never waits: while the index is opened or drained by another thread, that or the next call does it.
+        With ``last`` it need not wait for more. Never waits itself: while the index is opened or drained by another
+        thread, that or the next call does it.
         """
         self._check_process()
         self._last_commit = time.monotonic()
@@ -187,7 +188,7 @@ class IndexSession:
             if free and self._drainer is None and self._generations.waiting() >= _CHILD_ROWS:
                 self._start_drainer()
             if free and self._drainer is not None:
-                self._drainer.nudge()
+                self._drainer.nudge(last=last)
 
     def expect(self) -> None:
         """Say that many rows are about to be committed: the child process that will drain them starts to import."""

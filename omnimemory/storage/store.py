@@ -235,9 +235,12 @@ class Store:
         """Open the index now, so that no later search is without it; return why it is not open, or ``None``."""
         return self._session.warm()
 
-    def committed(self) -> None:
-        """Say that a batch was committed: once enough is pending, a child process starts to drain it."""
-        self._session.committed()
+    def committed(self, *, last: bool = False) -> None:
+        """Say that a batch was committed: once enough is pending, a child process starts to drain it.
+
+        With ``last`` it need not wait for more.
+        """
+        self._session.committed(last=last)
 
     def expect(self) -> None:
         """Say that many rows are about to be committed: what will drain them gets ready meanwhile."""

@@ -3,7 +3,7 @@
 The format is chosen by the file's name, and by its first line where the name says nothing; whatever is text and has
 no reader of its own is plain text. Text, Markdown, reStructuredText and source code are kept as they are, so offsets
 point into the file; HTML, notebooks and manual pages are turned into text, and offsets point into that. A name ending
-in ``.gz`` is unpacked first and then read by the rest of its name.
+in ``.gz`` is unpacked first and then read by the rest of its name. A reader is imported when its format is met.
 """
 
 from __future__ import annotations
@@ -11,22 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 
 from omnimemory.records import Document
 from omnimemory.sources.formats.decoding import SkippedError, decode, gunzip
-from omnimemory.sources.formats.manpage import is_manpage, read_manpage
-from omnimemory.sources.formats.markup import read_markdown, read_rst
-from omnimemory.sources.formats.notebook import read_notebook
-from omnimemory.sources.formats.source_code import language_of, read_code
-from omnimemory.sources.formats.webpage import read_html
 
 __all__ = ["SkippedError", "parse", "unread_kind"]
 
-_READERS: dict[str, Callable[[str, str], Document]] = {
-    **dict.fromkeys((".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd"), read_markdown),
-    **dict.fromkeys((".rst", ".rest", ".rst.txt"), read_rst),  # Sphinx publishes its sources as .rst.txt
-    **dict.fromkeys((".html", ".htm", ".xhtml", ".shtml"), read_html),
-    ".ipynb": read_notebook,
+_READERS = {
+    **dict.fromkeys((".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd"), "markup.read_markdown"),
+    **dict.fromkeys((".rst", ".rest", ".rst.txt"), "markup.read_rst"),  # Sphinx publishes its sources as .rst.txt
+    **dict.fromkeys((".html", ".htm", ".xhtml", ".shtml"), "webpage.read_html"),
+    ".ipynb": "notebook.read_notebook",
 }
 _UNREAD = {
     "an image": "png jpg jpeg gif bmp tif tiff webp ico icns avif heic psd xcf svg svgz",
@@ -77,7 +73,12 @@ def _reader(name: str, text: str) -> Callable[[str, str], Document]:
     lower = name.lower()
     ending = ".rst.txt" if lower.endswith(".rst.txt") else lower[lower.rfind(".") :]
     if ending in _READERS:
-        return _READERS[ending]
+        module, _, function = _READERS[ending].partition(".")
+        reader: Callable[[str, str], Document] = getattr(import_module(f"{__name__}.{module}"), function)
+        return reader
+    from omnimemory.sources.formats.manpage import is_manpage, read_manpage  # noqa: PLC0415 - see above
+    from omnimemory.sources.formats.source_code import language_of, read_code  # noqa: PLC0415 - as above
+
     if is_manpage(name, text):
         return read_manpage
     language = language_of(name, text)
