@@ -61,6 +61,25 @@ class CleanEvents:
             elif text is not None:
                 yield position, replace(entry.event, command=text)
 
+    def __len__(self) -> int:
+        return int(self._kept([self.clean[event.command] is not None for event in self.entries.kinds()]).sum())
+
+    def columns(self, rows: Mapping[str, int]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return each event's time in seconds, NaN where it has none, and the row of its command, as ``rows`` tell."""
+        kinds = self.entries.kinds()
+        texts = [self.clean[event.command] for event in kinds]
+        kept = self._kept([text is not None for text in texts])
+        which, times, durations = (np.array(column)[kept] for column in self.entries.columns())
+        own = np.array([_seconds(event) for event in kinds], dtype=np.float64)
+        numbers = np.array([0 if text is None else rows[text] for text in texts], dtype=np.int64)
+        return np.where(np.isnan(times) & np.isnan(durations), own[which], times), numbers[which]
+
+    def _kept(self, kinds: list[bool]) -> NDArray[np.bool_]:
+        """Return which entries are of the ``kinds`` that stay, and not forgotten."""
+        kept: NDArray[np.bool_] = np.array(kinds, dtype=np.bool_)[np.array(self.entries.columns()[0])]
+        kept[[position - self.first_position for position in self.forgotten]] = False
+        return kept
+
     def commands(self) -> list[str]:
         """Return the distinct commands."""
         return list(dict.fromkeys(text for text in self.clean.values() if text is not None))
@@ -181,8 +200,7 @@ class NewEvents:
         return [row for (row,) in gone]
 
     def _keyed(self, sql: sqlite3.Connection, source: int, base: int, rows: Mapping[str, int]) -> Iterator[KeyedEvent]:
-        times = np.fromiter((_seconds(event) for _, event in self.events), dtype=np.float64)
-        numbers = np.fromiter((rows[event.command] for _, event in self.events), dtype=np.int64)
+        times, numbers = self.events.columns(rows)
         stored: dict[tuple[float, int], int] = {}
         if not self.reading.rewritten and not np.isnan(times).all():
             # Equal commands within the same second may be split between two reads.

@@ -218,7 +218,7 @@ class _History:
             events.clean[text] = clean
             if clean is not None:
                 yield clean
-        left_out = len(events.entries) - sum(1 for _ in events)
+        left_out = len(events.entries) - len(events)
         told = sum(1 for entry in events.entries if entry.event.command in telling) if telling else 0
         if told:
             self._left_out(told, "commands that say what this memory is to forget were left out")

@@ -101,6 +101,17 @@ class Entries(Sequence[Entry]):
         """Return the distinct commands, in the order of their first entries."""
         return list(dict.fromkeys(event.command for event in self._events))
 
+    def kinds(self) -> list[Event]:
+        """Return the distinct events; what the history says of the time of one is not in them."""
+        return list(self._events)
+
+    def columns(self) -> tuple[array[int], array[float], array[float]]:
+        """Return for each entry which of :meth:`kinds` it is, its time and its duration in seconds; NaN: not told.
+
+        An event whose time and duration are not told keeps those that are its own.
+        """
+        return self._event, self._timestamp, self._duration
+
     def starting_before(self, offset: int) -> int:
         """Return how many entries start before a byte offset."""
         return bisect_left(self._start, offset)
