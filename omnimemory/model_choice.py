@@ -32,9 +32,19 @@ def choose_embedder(settings: Settings) -> Embedder:
     """
     name = settings.embedding.model
     if name != "auto":
-        return _named(name, settings)
+        return _with_precision(_named(name, settings), settings)
     recorded = recorded_space(settings.store.path)
     return _named(first_choice(settings), settings) if recorded is None else _recorded(recorded, settings)
+
+
+def _with_precision(embedder: Embedder, settings: Settings) -> Embedder:
+    """Refuse a model that was named together with a precision and has none to choose."""
+    if settings.embedding.precision is not None and embedder.name.partition(":")[0] not in ("onnx", "mlx"):
+        raise ConfigError(
+            f"{settings.origin('embedding.precision')}: {embedder.name} has no precision to choose: leave "
+            "embedding.precision out, or choose a model that is computed here, such as onnx:all-MiniLM-L6-v2."
+        )
+    return embedder
 
 
 def first_choice(settings: Settings) -> str:

@@ -97,6 +97,18 @@ def test_a_setting_that_contradicts_the_memory_is_refused(chosen, stand_in):
         name_in(chosen, precision="int8")
 
 
+@pytest.mark.parametrize("model", ["static", "static:wordllama-128", "wordllama-256", "ollama:all-minilm"])
+def test_a_precision_asked_of_a_model_that_has_none_is_refused_and_not_ignored(chosen, model):
+    asked = chosen.with_values({"embedding.model": model, "embedding.precision": "int8"})
+    with pytest.raises(ConfigError, match=r"argument: \S+ has no precision to choose: leave embedding.precision out"):
+        choose_embedder(asked)
+    choose_embedder(asked.with_values({"embedding.precision": "none"})).close()
+
+
+def test_a_precision_waits_for_a_model_that_has_one_where_none_was_named(chosen):
+    assert name_in(chosen, precision="int8") == "static:wordllama-256"
+
+
 def test_a_folder_is_a_model(chosen, origin, tmp_path, monkeypatch):
     expected = OnnxEmbedder(origin).fingerprint
     assert choose_embedder(chosen.with_values({"embedding.model": f"onnx:{origin}"})).fingerprint == expected
