@@ -50,7 +50,7 @@ def test_a_drain_goes_on_while_another_process_writes_and_marks_it_later(store):
         index.close()
 
 
-def test_rows_that_come_slowly_are_drained_before_they_fill_a_quarter_of_a_batch(store, monkeypatch):
+def test_rows_that_come_slowly_are_drained_before_they_fill_half_a_batch(store, monkeypatch):
     collection, now, seen = store.documents.collection, [0.0], []
 
     def news():
@@ -62,7 +62,7 @@ def test_rows_that_come_slowly_are_drained_before_they_fill_a_quarter_of_a_batch
             seen.append(store.generations.drained(generation, collection))
 
     monkeypatch.setattr(drainer.time, "monotonic", lambda: now[0])
-    drainer._drain_until_told(store.path, store.catalog, DrainOptions(batch_size=80), news())
+    drainer._drain_until_told(store.path, store.catalog, DrainOptions(batch_size=40), news())
     # Twice nothing, then what came in three seconds, nothing again, and the rest.
     assert seen == [0, 0, 18, 18, 30]
 

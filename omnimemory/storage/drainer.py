@@ -33,7 +33,7 @@ __all__ = ["Drainer", "main"]
 BUSY = 75
 _TICK_SECONDS = 0.3
 _SLOW_SECONDS = 2.0
-_SHARE, _SLOW_SHARE = 4, 16  # of a batch has to be there, as one in so many
+_SHARE, _SLOW_SHARE = 2, 16  # of a batch has to be there, as one in so many
 _FEW_CORES = 4
 _COMMITTED, _ALL, _FINISH = b"\n", b"all\n", b"finish\n"
 
