@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-__all__ = ["PIECE", "ROUND", "load_tokenizer", "quiet_forks", "tokenise", "well_formed"]
+__all__ = ["PIECE", "ROUND", "encode", "load_tokenizer", "quiet_forks", "tokenise", "well_formed"]
 
 PIECE = 8_192
 """Characters tokenised as one."""
@@ -48,13 +48,14 @@ def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[tuple[int, 
             characters += len(pieces[stop][1])
             stop += 1
         for (position, _), encoding in zip(
-            pieces[start:stop], _encode(tokenizer, [piece for _, piece in pieces[start:stop]]), strict=True
+            pieces[start:stop], encode(tokenizer, [piece for _, piece in pieces[start:stop]]), strict=True
         ):
             yield position, encoding
         start = stop
 
 
-def _encode(tokenizer: Tokenizer, pieces: list[str]) -> list[Encoding]:
+def encode(tokenizer: Tokenizer, pieces: list[str]) -> list[Encoding]:
+    """Return the tokens of each piece, without special tokens."""
     try:
         return tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
     except TypeError:  # a lone surrogate cannot become UTF-8, which the tokenizer wants

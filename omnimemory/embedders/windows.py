@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from omnimemory.embedders.pieces import load_tokenizer, quiet_forks, tokenise
+from omnimemory.embedders.word_pieces import WordPieces
 from omnimemory.errors import EmbedderError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class WindowTokenizer:
         except Exception as error:
             # The runtime raises plain exceptions for a file that it does not understand.
             raise EmbedderError(f"The tokenizer {path} cannot be read ({error}). Pull the model again.") from error
+        self._words = WordPieces.of(self._tokenizer)
         self._frame = _frame(self._tokenizer)
         self._max_tokens = max_tokens
         self._lowercase = lowercase
@@ -64,16 +66,11 @@ class WindowTokenizer:
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, without special ones."""
-        counts = [0] * len(texts)
-        for position, encoding in tokenise(self._tokenizer, self._plain(texts)):
-            counts[position] += len(encoding)
-        return counts
+        return list(map(len, self._ids(texts)))
 
     def rows(self, texts: Sequence[str], prompt: str) -> tuple[list[Row], list[int]]:
         """Return the rows of all texts, and the positions of the texts in which the model knows no token."""
-        ids: list[list[int]] = [[] for _ in texts]
-        for position, encoding in tokenise(self._tokenizer, self._plain([prompt + text for text in texts])):
-            ids[position] += encoding.ids
+        ids = self._ids([prompt + text for text in texts])
         first = self._prompt_tokens(prompt)
         rows: list[Row] = []
         unknown: list[int] = []
@@ -87,8 +84,7 @@ class WindowTokenizer:
 
     def _prompt_tokens(self, prompt: str) -> list[int]:
         # Without the space at its end, which some tokenizers make part of the first word of the text.
-        found = tokenise(self._tokenizer, self._plain([prompt.rstrip()])) if prompt.strip() else ()
-        return [token for _, encoding in found for token in encoding.ids]
+        return self._ids([prompt.rstrip()])[0] if prompt.strip() else []
 
     def _windows(self, position: int, prompt: tuple[int, ...], own: Sequence[int]) -> list[Row]:
         room = self.window - len(prompt)
@@ -103,8 +99,15 @@ class WindowTokenizer:
             rows.append(Row(position, (*frame.before, *prompt, *part, *frame.after), len(part)))
         return rows
 
-    def _plain(self, texts: Sequence[str]) -> Sequence[str]:
-        return [text.lower() for text in texts] if self._lowercase else texts
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens of each text, without special ones."""
+        texts = [text.lower() for text in texts] if self._lowercase else texts
+        by_words = [None] * len(texts) if self._words is None else self._words.ids(texts)
+        found = [[] if ids is None else ids for ids in by_words]
+        rest = [position for position, ids in enumerate(by_words) if ids is None]
+        for number, encoding in tokenise(self._tokenizer, [texts[position] for position in rest]):
+            found[rest[number]] += encoding.ids
+        return found
 
 
 def _frame(tokenizer: Tokenizer) -> _Frame:
