@@ -351,6 +351,18 @@ def test_the_index_is_written_from_the_first_batch_on_unless_there_is_no_other(i
     assert started in ([1], [2]) if size == 64 else started == []
 
 
+def test_an_open_index_stays_open_while_a_little_is_ingested(indexed, folder, monkeypatch):
+    started = []
+    monkeypatch.setattr(IndexSession, "_start_drainer", lambda _: started.append(None))
+    with Memory(settings=indexed.with_values({"embedding.batch_size": 64}), embedder=Aside()) as memory:
+        memory.add("a note")
+        assert memory.store.warm() is None
+        memory.ingest(folder)
+        assert memory.store.status()["index"]["open"]
+        assert memory.store.generations.waiting() == 0
+    assert started == []
+
+
 @pytest.mark.parametrize(("size", "commits"), [(14, [(14, 0), (20, 0), (20, 20)]), (80, [(20, 0), (20, 20)])])
 def test_events_are_stored_while_the_index_takes_the_last_commands(settings, tmp_path, monkeypatch, size, commits):
     history = tmp_path / "history"

@@ -191,10 +191,13 @@ class IndexSession:
                 self._drainer.nudge(last=last)
 
     def expect(self) -> None:
-        """Say that many rows are about to be committed: the child process that will drain them starts to import."""
+        """Say that many rows are about to be committed: the child process that will drain them starts to import.
+
+        An index that is open here stays so, for searches, until so much is pending that the child has to take it over.
+        """
         self._check_process()
         with self._writing_now() as free:
-            if free and self._drainer is None:
+            if free and self._drainer is None and self._index is None:
                 self._start_drainer()
 
     @contextlib.contextmanager
