@@ -2,7 +2,7 @@
 
 Such a tokenizer cuts a text at blanks and around each punctuation mark before it looks at anything (BasicTokenizer and
 WordPiece, Devlin et al., 2018), so the tokens of a text are those of its words, one after the other. The runtime takes
-.2 to .4 us of a processor for each character all the same, 2 to 3 % of what MiniLM takes in integers, and a chunk of a
+.2 to .4 us of a processor for each character all the same, 1 to 2 % of what MiniLM takes in integers, and a chunk of a
 document is tokenised more than twice on its way: its parts are counted before they are put together.
 """
 
