@@ -90,6 +90,7 @@ def store_options(settings: Settings) -> StoreOptions:
             documents=settings.index.documents,
         ),
         index=settings.index.enabled,
+        wait=settings.index.wait,
         exact_rows=settings.search.exact_rows,
         idle_seconds=settings.index.idle_seconds,
     )

@@ -72,6 +72,7 @@ ROUTES = {
     "redaction.deny": ('["a, b | -p"]', "a, b | -p", ("a, b | -p",), ("a, b | -p",)),
     "index.enabled": ("false", "off", False, False),
     "index.documents": ("false", "False", False, False),
+    "index.wait": ("false", "no", False, False),
     "index.batch_size": ("1000", "1000", 1000, 1000),
     "index.ef_search": ("50", "50", 50, 50),
     "index.idle_seconds": ("1.5", "1.5", 1.5, 1.5),

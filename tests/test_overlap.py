@@ -2,23 +2,26 @@
 
 import os
 import signal
+import sys
 import threading
 
 import pytest
 from fault_cases import dump
 from hypothesis import given
 from hypothesis import strategies as st
-from store_cases import start
+from store_cases import start, wait_until
 
 from omnimemory.embedders.mlx.embedder import MlxEmbedder
 from omnimemory.embedders.onnx import OnnxEmbedder
 from omnimemory.embedders.served import ServedEmbedder
 from omnimemory.embedders.static import StaticEmbedder
 from omnimemory.errors import EmbedderError, StoreError
-from omnimemory.ingest import pace
+from omnimemory.ingest import pace, pipeline
 from omnimemory.ingest.overlap import ReadAhead, overlap
 from omnimemory.ingest.pace import Pace
 from omnimemory.memory import Memory
+from omnimemory.storage import index_session
+from omnimemory.storage.drainer import Drainer
 from omnimemory.storage.index_session import IndexSession
 from omnimemory.storage.store import Store
 
@@ -376,8 +379,98 @@ def test_events_are_stored_while_the_index_takes_the_last_commands(settings, tmp
     settings = settings.with_values({"embedding.batch_size": size, "history.steps": 0})
     with Memory(settings=settings, embedder=Aside()) as memory:
         memory.ingest_history(history, shell="bash")
-    assert seen == commits
-    assert told == [(20, 0)]
+    # Also of what comes before the last batch the index takes all there is, if the last is read by then.
+    assert sorted(seen + told) == sorted([*commits, (20, 0)])
+    assert (20, 0) in told
+
+
+def test_once_the_last_batch_is_read_the_index_takes_what_comes_before_it(indexed, folder, monkeypatch, even):
+    told, ahead = [], []
+
+    class Held(ReadAhead):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            ahead.append(self)
+
+    def seventh(number):
+        assert number != 7 or wait_until(lambda: ahead[0].ends)
+
+    monkeypatch.setattr(pipeline, "ReadAhead", Held)
+    monkeypatch.setattr(Store, "committed", lambda self, *, last=False: told.append((self.documents.count(), last)))
+    with Memory(settings=indexed.with_values(SMALL), embedder=Aside(seventh)) as memory:
+        memory.ingest(folder)
+    assert [count for count, _ in told] == [8, 16, 24, 32, 40, 48, 56, 60]
+    assert [last for _, last in told[:5]] == [False] * 5
+    assert [last for _, last in told[6:]] == [True] * 2
+
+
+def test_turns_are_short_until_the_last_overlapped_run_ends():
+    usual, seen = sys.getswitchinterval(), []
+
+    def nested(_):
+        seen.append(sys.getswitchinterval())
+        if len(seen) == 1:
+            run(range(3), 2, nested)
+            seen.append(sys.getswitchinterval())
+
+    run(range(5), 2, nested)
+    assert len(seen) == 6
+    assert all(interval < usual for interval in seen)
+    assert sys.getswitchinterval() == usual
+    with pytest.raises(ZeroDivisionError):
+        run(range(5), 2, lambda _: 1 / 0)
+    assert sys.getswitchinterval() == usual
+
+
+@pytest.fixture
+def starts(monkeypatch):
+    """How many rows were pending each time that a process to write the index was started."""
+    waiting, start_drainer = [], IndexSession._start_drainer
+
+    def counted(self):
+        waiting.append(self._generations.waiting())
+        start_drainer(self)
+
+    monkeypatch.setattr(index_session, "_CHILD_ROWS", 8)
+    monkeypatch.setattr(IndexSession, "_start_drainer", counted)
+    return waiting
+
+
+def test_an_ingest_that_does_not_wait_for_the_index_leaves_it_to_a_process_that_goes_on(
+    indexed, folder, monkeypatch, starts
+):
+    finished = []
+    monkeypatch.setattr(Drainer, "finish", lambda *_: finished.append(None))
+    settings = indexed.with_values({**SMALL, "index.wait": False, "search.exact_rows": 100})
+    with Memory(settings=settings, embedder=Aside()) as memory:
+        memory.ingest(folder)
+        assert starts == [60]
+        assert memory.search("subject 3", k=1)
+    assert finished == []
+    with Memory(settings=indexed, embedder=Aside()) as memory:
+        assert wait_until(lambda: memory.store.generations.waiting() == 0)
+        assert wait_until(lambda: memory.store.status()["index"]["holder"] is None)
+        assert memory.warm() is None
+        assert memory.store._session._index.count(memory.store.documents.collection) == 60
+
+
+def test_what_is_left_of_the_index_is_done_by_who_asks_for_it(indexed, folder, starts):
+    settings = indexed.with_values({**SMALL, "index.wait": False})
+    with Memory(settings=settings, embedder=Aside()) as memory:
+        memory.ingest(folder)
+        assert memory.store.drain() is None
+        assert memory.store.generations.waiting() == 0
+
+
+@pytest.mark.parametrize(("rows", "begins"), [(10, 16), (30, 32)])
+def test_beyond_what_searches_compare_the_index_is_written_beside_an_ingest_that_does_not_wait(
+    indexed, folder, even, starts, rows, begins
+):
+    settings = indexed.with_values({**SMALL, "index.wait": False, "search.exact_rows": rows})
+    with Memory(settings=settings, embedder=Aside()) as memory:
+        memory.ingest(folder)
+        assert memory.store.drain() is None
+    assert starts == [begins]
 
 
 def test_a_few_commands_are_stored_together_with_their_events(settings, tmp_path, monkeypatch):

@@ -259,6 +259,16 @@ def test_texts_stay_out_of_the_index_when_asked(indexed):
     database.close()
 
 
+@matters("index.wait")
+@pytest.mark.parametrize("wait", [True, False])
+def test_whether_an_ingest_waits_for_the_index(indexed, tmp_path, wait):
+    (tmp_path / "note.md").write_text("a note")
+    with Memory(settings=indexed.with_values({"index.wait": wait})) as memory:
+        memory.ingest(tmp_path / "note.md")
+        assert memory.search("note")[0].text == "a note"
+        assert memory.store.generations.waiting() == (0 if wait else 1)
+
+
 @matters("index.batch_size")
 @pytest.mark.parametrize("size", [50, 5000])
 def test_rows_added_to_the_index_at_once(indexed, size):

@@ -169,6 +169,9 @@ class IndexSettings:
 
     enabled: bool = _key(default=True, kind="bool", meaning="keep a Chroma index")
     documents: bool = _key(default=True, kind="bool", meaning="give Chroma the texts as well")
+    wait: bool = _key(
+        default=True, kind="bool", meaning="an ingest ends when the index has all of it, not when all is searchable"
+    )
     batch_size: int = _key(2000, "int", "rows added at once", low=1, high=5000)
     ef_search: int = _key(200, "int", "candidates a query looks at", low=1, high=10_000)
     idle_seconds: float = _key(30.0, "float", "unused time after which its lock is given back", low=0, high=86_400)

@@ -5,20 +5,30 @@ another stores, one batch at a time and in order. The last batch, which may brin
 the caller again. Measured with MiniLM: reading and storing were a tenth of an ingest, in which a core was idle. Where
 vectors are made for texts that are stored already (``embed_pending``, ``reembed``) they are 2 to 8 %, and doing them
 beside the model made no difference that could be measured, so that is done one after the other.
+
+A thread that computes in Python keeps the lock for five milliseconds while another waits for it, and the caller asks
+for it again after each look at the cache, at a file or at the memory there is: with MiniLM and pages of HTML that was
+.03 to .1 s before each batch, in which a core idled. So turns are half a millisecond meanwhile.
 """
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, Self, TypeVar
 
+from omnimemory.forks import ForkLock
+
 __all__ = ["ReadAhead", "overlap"]
 
 Batch = TypeVar("Batch")
 Made = TypeVar("Made")
+
+_TURN_SECONDS = 0.0005
 
 
 def overlap(
@@ -31,7 +41,11 @@ def overlap(
     However it ends, nothing is being read or stored any more when this returns.
     """
     before: Future[None] | None = None
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="omnimemory-store") as beside, batches:
+    with (
+        _TURNS.shorter(),
+        ThreadPoolExecutor(max_workers=1, thread_name_prefix="omnimemory-store") as beside,
+        batches,
+    ):
         for batch in batches:
             made = embed(batch)
             if before is not None:
@@ -45,15 +59,43 @@ def overlap(
             before.result()
 
 
+class _Turns:
+    """How long a thread may keep Python's lock while others wait for it: a setting of the whole process."""
+
+    def __init__(self) -> None:
+        self._lock = ForkLock()
+        self._users, self._usual = 0, 0.0
+
+    @contextlib.contextmanager
+    def shorter(self) -> Iterator[None]:
+        """Make turns short until the last of those who asked for it is done."""
+        with self._lock:
+            if not self._users:
+                self._usual = sys.getswitchinterval()
+                sys.setswitchinterval(min(self._usual, _TURN_SECONDS))
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    sys.setswitchinterval(self._usual)
+
+
+_TURNS = _Turns()
+
+
 class ReadAhead(Generic[Batch]):
     """Batches of which the next is made in a thread while the caller is busy with one.
 
     The first is made by the caller, and no thread starts when ``is_last`` says that it is all. ``stop`` is called when
-    the caller leaves before the end: it is to end the making soon, and is waited for.
+    the caller leaves before the end: it is to end the making soon, and is waited for. ``ends`` once the last is made.
     """
 
     def __init__(self, batches: Iterator[Batch], is_last: Callable[[Batch], bool], stop: Callable[[], None]) -> None:
         self.is_last = is_last
+        self.ends = False
         self._batches = batches
         self._stop = stop
         self._wanted = threading.Semaphore(1)
@@ -92,6 +134,7 @@ class ReadAhead(Generic[Batch]):
             except BaseException as error:  # noqa: BLE001 - it is raised where the caller is
                 self._made.put((None, error))
                 return
+            self.ends = batch is None or self.is_last(batch)
             self._made.put((batch, None))
             if batch is None:
                 return

@@ -59,6 +59,9 @@ def run(
         tally.failures.append(Failure(str(store.path), str(error)))
     if not drain:
         return
+    if not store.options.wait:
+        store.drain_beside()
+        return
     reason = _drain(store, progress)
     if reason:
         tally.degraded = tally.degraded or f"the index was not updated: {reason}"
@@ -87,7 +90,8 @@ def _run_overlapped(
     def keep(batch: _Batch, found: Embedded | None) -> None:
         if not _texts(batch.changes):
             store.committed(last=True)  # beside what may be a long commit, the index takes what there is
-        _store(store, embeddings, tally, batch.changes, found)
+        # What is left to the index after the last batch is waited for: of what comes before that, it takes all it can.
+        _store(store, embeddings, tally, batch.changes, found, last=lambda: ahead.ends)
         if drain and not batch.is_last:
             store.expect()
 
@@ -113,14 +117,20 @@ def _embedded(store: Store, embeddings: EmbeddingService, batch: Sequence[Change
 
 
 def _store(
-    store: Store, embeddings: EmbeddingService, tally: Tally, batch: Sequence[Change], found: Embedded | None
+    store: Store,
+    embeddings: EmbeddingService,
+    tally: Tally,
+    batch: Sequence[Change],
+    found: Embedded | None,
+    *,
+    last: Callable[[], bool] = lambda: False,
 ) -> None:
     try:
         _commit(store, batch, found, tally)
     except ForgottenMeanwhileError:
         _take_from_cache(embeddings, _texts(batch))  # some of them may be what was forgotten
         raise
-    store.committed()
+    store.committed(last=last())
 
 
 class ForgottenMeanwhileError(Exception):

@@ -46,6 +46,7 @@ class StoreOptions:
 
     drain: DrainOptions = field(default_factory=DrainOptions)
     index: bool = True
+    wait: bool = True
     exact_rows: int = 20_000
     idle_seconds: float = 30.0
 

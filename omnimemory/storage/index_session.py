@@ -185,10 +185,18 @@ class IndexSession:
         self._check_process()
         self._last_commit = time.monotonic()
         with self._writing_now() as free:
-            if free and self._drainer is None and self._generations.waiting() >= _CHILD_ROWS:
+            if free and self._drainer is None and self._generations.waiting() >= self._many:
                 self._start_drainer()
             if free and self._drainer is not None:
                 self._drainer.nudge(last=last)
+
+    @property
+    def _many(self) -> int:
+        """How many rows are pending when a child starts beside an ingest.
+
+        Where the index is not waited for, the machine is the model's as long as searches compare all rows anyway.
+        """
+        return _CHILD_ROWS if self._options.wait else max(_CHILD_ROWS, self._options.exact_rows)
 
     def expect(self) -> None:
         """Say that many rows are about to be committed: the child process that will drain them starts to import.
@@ -197,8 +205,20 @@ class IndexSession:
         """
         self._check_process()
         with self._writing_now() as free:
-            if free and self._drainer is None and self._index is None:
+            if free and self._drainer is None and self._index is None and self._options.wait:
                 self._start_drainer()
+
+    def drain_beside(self) -> None:
+        """Have a child process bring everything pending into the index, and wait for nothing.
+
+        A few rows are left to the next larger batch, ingest or close.
+        """
+        self._check_process()
+        with self._writing_now() as free:
+            if free and self._drainer is None and self._generations.waiting() >= _CHILD_ROWS:
+                self._start_drainer()
+            if free and self._drainer is not None:
+                self._drainer.nudge(last=True)
 
     @contextlib.contextmanager
     def _writing_now(self) -> Iterator[bool]:
@@ -314,7 +334,7 @@ class IndexSession:
         for thread in busy:
             thread.join(None if wait else _LEAVE_SECONDS)
         try:
-            if wait and (self._drainer is not None or self._index is not None):
+            if wait and self._options.wait and (self._drainer is not None or self._index is not None):
                 self.drain()
             elif self._drainer is not None:
                 self._drainer.leave()

@@ -250,6 +250,10 @@ class Store:
         """Bring everything pending into the index, unless its holder does; return why that failed, or ``None``."""
         return self._session.drain(tick)
 
+    def drain_beside(self) -> None:
+        """Have everything pending brought into the index by a child process that goes on alone."""
+        self._session.drain_beside()
+
     def rebuild(self) -> int:
         """Make the index anew from the catalog, without embedding anything; return its generation.
 
