@@ -175,7 +175,8 @@ def test_embed_compares_with_the_bare_session_and_with_the_peers_that_there_are(
             bare = f"{kind}, {precision}, against the bare session on the same batches, tokenised before"
             assert titles[bare]["ratio"]["median"] > 0
     pipelines = [row for title, row in titles.items() if "against embedding alone" in title]
-    assert len(pipelines) == 4
+    assert len(pipelines) == 8
+    assert ["index included" in row["what"] for row in pipelines] == [False, True] * 4
     assert all(len(row["data"]["pairs"]) == 1 for row in pipelines)
     # Chroma's function imports onnxruntime without a word about its telemetry, which leaves a session file.
     assert not [path for path in tmp_path.iterdir() if path.name != ".ses"], "the temporary folder was not removed"
