@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bare", "chroma", "flops", "ingest", "limit", "ours", "sentence_transformers", "txtai"]
 
+_PATIENCE = 600.0
 _WARM = 8  # texts embedded before the clock starts: what is loaded on first use is not speed
 
 
@@ -222,8 +223,9 @@ def ingest(source: str, kind: str, folder: str, model: str, models: str, wait: b
         report = memory.ingest(source) if kind == "chunks" else memory.ingest_history(source, shell="zsh")
         whole = watch.cost()
         watch = Stopwatch()
-        assert memory.store.drain() is None
-        assert memory.store.generations.waiting() == 0
+        while memory.store.generations.waiting() or memory.store.status()["index"]["holder"]:
+            assert watch.cost().wall < _PATIENCE, "the index is not written"
+            time.sleep(0.01)
         index = watch.cost()
         table = "chunks" if kind == "chunks" else "commands"
         texts = [text for (text,) in memory.store.catalog.rows(f"SELECT text FROM {table} ORDER BY id")]

@@ -209,16 +209,17 @@ class IndexSession:
                 self._start_drainer()
 
     def drain_beside(self) -> None:
-        """Have a child process bring everything pending into the index, and wait for nothing.
+        """Have a child process bring everything pending into the index and end, and wait for nothing.
 
-        A few rows are left to the next larger batch, ingest or close.
+        A few rows are left to the next larger batch or ingest.
         """
         self._check_process()
         with self._writing_now() as free:
             if free and self._drainer is None and self._generations.waiting() >= _CHILD_ROWS:
                 self._start_drainer()
             if free and self._drainer is not None:
-                self._drainer.nudge(last=True)
+                self._drainer.leave()
+                self._drainer = None
 
     @contextlib.contextmanager
     def _writing_now(self) -> Iterator[bool]:
