@@ -223,8 +223,10 @@ def ingest(source: str, kind: str, folder: str, model: str, models: str, wait: b
         report = memory.ingest(source) if kind == "chunks" else memory.ingest_history(source, shell="zsh")
         whole = watch.cost()
         watch = Stopwatch()
-        while memory.store.generations.waiting() or memory.store.status()["index"]["holder"]:
+        while (written := memory.store.status()["index"])["holder"] or written["waiting"]:
             assert watch.cost().wall < _PATIENCE, "the index is not written"
+            if written["holder"] is None:  # so few that no process was left behind for them
+                memory.store.drain()
             time.sleep(0.01)
         index = watch.cost()
         table = "chunks" if kind == "chunks" else "commands"
