@@ -274,8 +274,8 @@ class Memory(Recording, Foresight, Moving, Upkeep):
         """Finish what the index has begun and close everything; calling it again does nothing.
 
         A few notes added by hand stay out of the index until the next ingest, and are searched exactly. Without
-        ``wait`` a child process goes on with the index alone, or the next ingest does. Whatever was committed is kept
-        either way.
+        ``wait``, or with ``index.wait`` off, a child process goes on with the index alone, or the next ingest does.
+        Whatever was committed is kept either way.
         """
         self._closed = True
         try:
