@@ -40,11 +40,16 @@ class Embedded:
     error: EmbedderError | MemoryBudgetError | None = None
 
 
+def _nothing() -> None:
+    """Do nothing meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batches:
     """One way of embedding: by which model, asked how, with which cache (``None``: none), how many texts at once.
 
-    A batch waits for memory no longer once it is ``cancelled``.
+    A batch waits for memory no longer once it is ``cancelled``. ``meanwhile`` is called whenever the model is asked or
+    memory is waited for: what others do now is beside that.
     """
 
     embedder: Embedder
@@ -54,6 +59,7 @@ class Batches:
     batch_size: int
     costs: Costs
     cancelled: Callable[[], bool] | None = None
+    meanwhile: Callable[[], None] = _nothing
 
     def resolve(
         self, texts: Sequence[str], role: Role, *, stored: bool = False, shown: Mapping[str, str] | None = None
@@ -109,7 +115,7 @@ class Batches:
             costs = self.costs.of([texts[i] for i in batch])
             try:
                 request = self.costs.request(costs, stored=stored)
-                with self.scheduler.lease(request, cancelled=self.cancelled) as lease:
+                with self.scheduler.lease(request, cancelled=self._given_up) as lease:
                     fitting = _fitting(costs.each, lease.items)
                     if fitting < len(batch):
                         batch = batch[:fitting]
@@ -126,6 +132,11 @@ class Batches:
             else:
                 position += len(batch)
         return set(), None
+
+    def _given_up(self) -> bool:
+        """Return whether to wait no longer; only who waits asks that."""
+        self.meanwhile()
+        return self.cancelled is not None and self.cancelled()
 
     def _embed_some(
         self,
@@ -174,6 +185,7 @@ class Batches:
         """Ask the model, and measure it. Memory that runs out is a ``MemoryBudgetError``, as if it had been refused."""
         try:
             with self.costs.observed(costs, role, lease) as made:
+                self.meanwhile()
                 made.append(self.ask(texts, role))
             return made[0]
         except Exception as error:

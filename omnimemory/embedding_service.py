@@ -10,6 +10,7 @@ static model, within what an embedder itself promises otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -235,15 +236,30 @@ class EmbeddingService:
         return 0 if self.cache is None else self.cache.clear()
 
     def resolve(
-        self, texts: Sequence[str], role: Role, *, stored: bool = False, shown: Mapping[str, str] | None = None
+        self,
+        texts: Sequence[str],
+        role: Role,
+        *,
+        stored: bool = False,
+        shown: Mapping[str, str] | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Embedded:
         """Return vectors for all texts that have one, and why the others have none; raises nothing for the model.
 
         ``stored`` says that the vectors will go into the index, whose growth is then part of what the
         scheduler is asked for. ``shown`` maps a text to what the model is shown instead of it: the vector
-        is kept under the text itself.
+        is kept under the text itself. ``meanwhile`` is called whenever the model is asked, or memory is waited for.
         """
-        return self._batches(self.embedder.embed).resolve(texts, role, stored=stored, shown=shown)
+        batches = self._batches(self.embedder.embed)
+        if meanwhile is not None:
+            batches = replace(batches, meanwhile=meanwhile)
+        return batches.resolve(texts, role, stored=stored, shown=shown)
+
+    def read_ahead(self, texts: Sequence[str], role: Role) -> None:
+        """Prepare texts that the model will soon be asked for, if it is loaded and can do that beside its work."""
+        prepare: Callable[[Sequence[str], Role], None] | None = getattr(self.embedder, "read_ahead", None)
+        if prepare is not None:
+            prepare(texts, role)
 
     def _batches(
         self,

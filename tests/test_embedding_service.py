@@ -12,6 +12,7 @@ from omnimemory.errors import EmbedderError, InvalidVectorError, MemoryBudgetErr
 from omnimemory.memory import Memory
 from omnimemory.scheduler.probe import Available
 from omnimemory.scheduler.scheduler import Scheduler
+from omnimemory.storage.cache import EmbeddingCache
 
 MIB = 1 << 20
 
@@ -82,6 +83,29 @@ def test_what_was_embedded_before_the_model_failed_is_not_lost():
     assert found.left == {2, 3, 4}
     assert found.embedded == 2
     assert "does not answer" in str(found.error)
+
+
+def test_others_are_told_whenever_the_model_is_asked_and_while_memory_is_waited_for():
+    free, told, embedder = [MIB], [], Careful()
+    scheduler = Scheduler(reserve=0, probe=lambda: Available(free[0], "a test", 8192 * MIB, 0, ()), patience=60.0)
+    made = EmbeddingService(embedder, cache=None, scheduler=scheduler, batch_size=8)
+
+    def meanwhile():
+        told.append(len(embedder.batches))
+        free[0] = 4096 * MIB
+
+    assert made.resolve(["one", "two"], "document", meanwhile=meanwhile).error is None
+    assert told == [0, 0]  # it waited, and it asked
+
+
+def test_nobody_is_told_to_go_on_beside_a_model_that_is_not_asked(tmp_path):
+    told = []
+    with EmbeddingCache(tmp_path / "cache") as cache:
+        made = EmbeddingService(Careful(), cache=cache, scheduler=Scheduler())
+        for count in (2, 2, 3):
+            made.resolve(["one", "two", "three"][:count], "document", meanwhile=lambda: told.append("asked"))
+            told.append(count)
+    assert told == ["asked", 2, 2, "asked", 3]
 
 
 def test_texts_without_a_vector_are_named_and_the_others_have_theirs():

@@ -183,6 +183,19 @@ def test_commands_are_found_by_their_parts(store):
         assert [found for found, _ in store.commands.keyword(query, 5)] == [rows[row]], query
 
 
+def test_the_keywords_of_a_batch_are_written_together(tmp_path):
+    """Whenever another table is written to, FTS5 writes down what it has: that took longer than all the rest."""
+    seen = []
+    with opened(tmp_path / "store", index=False) as store, store.catalog.transaction() as sql:
+        source = store.documents.ensure_source(sql, "file:///a", "file")
+        sql.set_trace_callback(seen.append)
+        store.commands.add(sql, [f"command {number}" for number in range(9)], pending=True)
+        store.documents.add(sql, source, [chunk(f"c{number}") for number in range(9)], pending=True)
+        sql.set_trace_callback(None)
+    inserts = [line.split()[2] for line in seen if line.startswith("INSERT INTO c")]
+    assert inserts == ["commands"] * 9 + ["commands_fts"] * 9 + ["chunks"] * 9 + ["chunks_fts"] * 9
+
+
 def test_what_is_indexed_is_the_text_and_then_the_extra_words():
     assert index_text("plain words") == "plain words"
     assert index_text("getUserName") == "getUserName get User Name"

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import pytest
 from fault_cases import dump
@@ -79,7 +80,7 @@ def run(numbers, size, embed=lambda batch: batch, store=lambda batch, made: None
         if batch:
             yield batch
 
-    overlap(ReadAhead(batches(), lambda batch: len(batch) < size, stop), embed, store)
+    overlap(ReadAhead(batches(), lambda batch: len(batch) < size, stop), lambda batch, _: embed(batch), store)
 
 
 @given(st.integers(0, 40), st.integers(1, 7))
@@ -115,6 +116,28 @@ def test_only_the_caller_embeds_and_the_last_batch_is_stored_by_it_as_well():
     assert threads["embed"] == [caller] * 3
     assert [thread is caller for thread in threads["store"]] == [False, False, True]
     assert [thread is caller for thread in threads["read"]] == [True] * 4 + [False] * 6
+
+
+def test_a_batch_is_stored_and_one_is_read_once_the_model_has_the_next_and_not_before():
+    read, stored, seen = [], [], []
+
+    def numbers():
+        for number in range(4):
+            read.append(number)
+            yield [number]
+
+    def embed(batch, meanwhile):
+        time.sleep(0.02)  # who does not wait to be told would be seen
+        seen.append((list(read), list(stored)))
+        if batch != [2]:  # of that one the model is not asked
+            meanwhile()
+            meanwhile()
+            assert wait_until(lambda: len(read) == min(4, batch[0] + 2) and len(stored) == batch[0])
+        return batch
+
+    overlap(ReadAhead(numbers(), lambda _: False, lambda: None), embed, lambda batch, _: stored.append(batch))
+    assert seen == [([0], []), ([0, 1], []), ([0, 1, 2], [[0]]), ([0, 1, 2, 3], [[0], [1]])]
+    assert stored == [[0], [1], [2], [3]]
 
 
 @pytest.mark.parametrize("where", ["read", "embed", "store"])
@@ -162,6 +185,36 @@ def test_a_store_filled_beside_the_model_equals_one_filled_in_turn(settings, fol
         places[name] = (counts, dump(place))
     assert places["turn"] == places["aside"]
     assert set(seen) == {"omnimemory-read", "omnimemory-store_0"}
+
+
+@pytest.mark.usefixtures("even")
+def test_texts_are_prepared_ahead_for_a_model_that_was_asked_for_those_before(settings, tmp_path):
+    class Prepared(Aside):
+        def __init__(self):
+            super().__init__()
+            self.ahead, self.asked = [], []
+
+        def read_ahead(self, texts, role):
+            assert (role, threading.current_thread().name) == ("document", "omnimemory-read")
+            self.ahead += texts
+
+        def embed(self, texts, role):
+            self.asked += texts
+            return super().embed(texts, role)
+
+    history, secret = tmp_path / "history", "b7Xq9Zr2Lm4Kw8Tn6Vp3"
+    history.write_text("".join(f"echo {n} {secret if n == 20 else n}\n" for n in range(24)))
+    seen = []
+    for name in ("one", "another"):
+        values = {"store.path": tmp_path / name, **SMALL}
+        with Memory(settings=settings.with_values(values), embedder=Prepared()) as memory:
+            memory.ingest_history(history, shell="bash")
+            seen.append((memory.embeddings.embedder.asked, memory.embeddings.embedder.ahead))
+    (asked, ahead), known = seen
+    assert sorted(ahead) == sorted(asked[8:])
+    assert len(asked) == 24
+    assert not any(secret in text for text in ahead)
+    assert known == ([], [])  # the cache knows all of them: there is no model to prepare them for
 
 
 @pytest.mark.usefixtures("even")
@@ -407,7 +460,7 @@ def test_once_the_last_batch_is_read_the_index_takes_what_comes_before_it(indexe
 def test_turns_are_short_until_the_last_overlapped_run_ends():
     usual, seen = sys.getswitchinterval(), []
 
-    def nested(_):
+    def nested(_batch):
         seen.append(sys.getswitchinterval())
         if len(seen) == 1:
             run(range(3), 2, nested)

@@ -44,6 +44,28 @@ def test_tokens_are_those_of_the_runtime(window, texts):
     assert window.count(texts) == [len(ids) for ids in by_the_runtime(window, texts)]
 
 
+@given(st.lists(PLAIN | MIXED.map("".join), max_size=6), st.lists(PLAIN, max_size=3), st.sampled_from(["", "query: "]))
+def test_rows_are_the_same_whether_or_not_their_texts_were_read_ahead(window, texts, others, prompt):
+    usual = window.rows(texts, prompt)
+    window.read_ahead([*texts, *others], prompt)
+    assert window.rows(texts, prompt) == usual
+    assert window.rows(texts, prompt) == usual  # what was made before is used once
+    assert window.rows(others, "") == window.rows(others, "")
+
+
+def test_a_text_that_was_read_ahead_is_not_tokenised_again_and_what_is_never_asked_for_is_dropped(window, monkeypatch):
+    asked, ids = [], window._ids
+    monkeypatch.setattr(window, "_ids", lambda texts: asked.extend(texts) or ids(texts))
+    window.read_ahead(["one two", "three"], "")
+    window.rows(["three", "four"], "")
+    assert asked == ["one two", "three", "four"]
+    for number in range(3):
+        window.read_ahead([f"{number} {each}" for each in range(3000)], "")
+    assert len(window._ahead) <= 6000
+    window.read_ahead(["word " * 100_000], "")
+    assert not any(len(text) > 8192 for text in window._ahead)
+
+
 def test_most_texts_are_taken_apart_and_others_left_to_the_runtime(window):
     plain = ["git commit -m 'one two'", "", "a" * 32, "a naïve one", "\x00", "\ud800", "“word”"]
     others = ["[CLS]", "a" * 33, "word " * 2000, "中" * 33]

@@ -184,6 +184,12 @@ class OnnxEmbedder:
         vectors = joined(rows, self._pooled(model, rows), len(texts))
         return check_vectors(normalise(vectors[:, : self._dim]), len(texts), self._dim)
 
+    def read_ahead(self, texts: Sequence[str], role: Role) -> None:
+        """Tokenise texts that will soon be embedded, in a thread beside one that embeds others. Loads nothing."""
+        model = self._model
+        if model is not None:
+            model.tokenizer.read_ahead(texts, self._prompts.get(role, ""))
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, without special ones; 0 for an empty one. Loads the tokenizer."""
         check_strings(texts)

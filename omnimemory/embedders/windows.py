@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from omnimemory.embedders.pieces import load_tokenizer, quiet_forks, tokenise
+from omnimemory.embedders.pieces import PIECE, load_tokenizer, quiet_forks, tokenise
 from omnimemory.embedders.word_pieces import WordPieces
 from omnimemory.errors import EmbedderError
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 __all__ = ["Row", "WindowTokenizer"]
+
+_MOST_AHEAD = 4096
 
 
 class Row(NamedTuple):
@@ -53,6 +55,7 @@ class WindowTokenizer:
         self._frame = _frame(self._tokenizer)
         self._max_tokens = max_tokens
         self._lowercase = lowercase
+        self._ahead: dict[str, list[int]] = {}
 
     @property
     def vocabulary(self) -> int:
@@ -70,7 +73,7 @@ class WindowTokenizer:
 
     def rows(self, texts: Sequence[str], prompt: str) -> tuple[list[Row], list[int]]:
         """Return the rows of all texts, and the positions of the texts in which the model knows no token."""
-        ids = self._ids([prompt + text for text in texts])
+        ids = self._told([prompt + text for text in texts])
         first = self._prompt_tokens(prompt)
         rows: list[Row] = []
         unknown: list[int] = []
@@ -81,6 +84,20 @@ class WindowTokenizer:
             else:
                 rows += self._windows(position, tuple(first), own)
         return rows, unknown
+
+    def read_ahead(self, texts: Sequence[str], prompt: str) -> None:
+        """Tokenise texts of which :meth:`rows` will be asked soon. What nobody asks for then is dropped again."""
+        whole = [prompt + text for text in texts if len(text) <= PIECE]
+        if len(self._ahead) > _MOST_AHEAD:
+            self._ahead = {}
+        self._ahead.update(zip(whole, self._ids(whole), strict=True))
+
+    def _told(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the tokens of each text, without special ones, of which some may have been made before."""
+        ahead = self._ahead
+        found = [ahead.pop(text, None) for text in texts] if ahead else [None] * len(texts)
+        rest = iter(self._ids([text for text, ids in zip(texts, found, strict=True) if ids is None]))
+        return [next(rest) if ids is None else ids for ids in found]
 
     def _prompt_tokens(self, prompt: str) -> list[int]:
         # Without the space at its end, which some tokenizers make part of the first word of the text.

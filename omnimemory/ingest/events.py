@@ -54,12 +54,13 @@ class CleanEvents:
 
     def __iter__(self) -> Iterator[tuple[int, Event]]:
         """Yield (position, event)."""
-        for position, entry in enumerate(self.entries, self.first_position):
-            text = None if position in self.forgotten else self.clean[entry.event.command]
-            if text == entry.event.command:
-                yield position, entry.event
+        for number in range(len(self.entries)):
+            position, event = self.first_position + number, self.entries.event(number)
+            text = None if position in self.forgotten else self.clean[event.command]
+            if text == event.command:
+                yield position, event
             elif text is not None:
-                yield position, replace(entry.event, command=text)
+                yield position, replace(event, command=text)
 
     def __len__(self) -> int:
         return int(self._kept([self.clean[event.command] is not None for event in self.entries.kinds()]).sum())

@@ -53,8 +53,8 @@ def run(
         if getattr(embeddings.embedder, "works_aside", False):
             _run_overlapped(store, embeddings, changes, tally, drain=drain)
         else:
-            for batch in _batches(changes, lambda: embeddings.batch_size):
-                run_batch(store, embeddings, batch.changes, tally)
+            for batch in _batches(store, changes, lambda: embeddings.batch_size):
+                _store(store, embeddings, tally, batch, _embedded(store, embeddings, batch, tally))
     except ForgottenMeanwhileError as error:
         tally.failures.append(Failure(str(store.path), str(error)))
     if not drain:
@@ -69,7 +69,8 @@ def run(
 
 def run_batch(store: Store, embeddings: EmbeddingService, batch: Sequence[Change], tally: Tally) -> None:
     """Embed the texts of some changes and commit all of them at once."""
-    _store(store, embeddings, tally, batch, _embedded(store, embeddings, batch, tally))
+    whole = _Batch.of(store, batch, is_last=True)
+    _store(store, embeddings, tally, whole, _embedded(store, embeddings, whole, tally))
 
 
 def _run_overlapped(
@@ -81,24 +82,38 @@ def _run_overlapped(
     """
     asked: list[str] = []
     pace = Pace(embeddings.batch_size)
+    works = False
 
-    def embed(batch: _Batch) -> Embedded | None:
-        asked[:] = _texts(batch.changes)
+    def read() -> Iterator[_Batch]:
+        for batch in _batches(store, changes, lambda: pace.size, apart=pace.least):
+            if works:  # else the cache may know these texts as well as those before
+                embeddings.read_ahead([batch.shown.get(text, text) for text in batch.texts], "document")
+            yield batch
+
+    def embed(batch: _Batch, meanwhile: Callable[[], None]) -> Embedded | None:
+        nonlocal works
+        asked[:], works = batch.texts, False
+
+        def begin() -> None:
+            nonlocal works
+            works = True
+            meanwhile()
+
         with pace.timed(len(asked)):
-            return _embedded(store, embeddings, batch.changes, tally)
+            return _embedded(store, embeddings, batch, tally, begin)
 
     def keep(batch: _Batch, found: Embedded | None) -> None:
-        if not _texts(batch.changes):
+        if not batch.texts:
             store.committed(last=True)  # beside what may be a long commit, the index takes what there is
         # What is left to the index after the last batch is waited for: of what comes before that, it takes all it can.
-        _store(store, embeddings, tally, batch.changes, found, last=lambda: ahead.ends)
+        _store(store, embeddings, tally, batch, found, last=lambda: ahead.ends)
         if drain and not batch.is_last:
             store.expect()
 
     def stop() -> None:
         tally.stopped = True
 
-    ahead = ReadAhead(_batches(changes, lambda: pace.size, apart=pace.least), lambda batch: batch.is_last, stop)
+    ahead = ReadAhead(read(), lambda batch: batch.is_last, stop)
     try:
         overlap(ahead, embed, keep)
     except ForgottenMeanwhileError:
@@ -106,29 +121,30 @@ def _run_overlapped(
         raise
 
 
-def _texts(batch: Iterable[Change]) -> list[str]:
-    return [text for change in batch for text in change.texts]
-
-
-def _embedded(store: Store, embeddings: EmbeddingService, batch: Sequence[Change], tally: Tally) -> Embedded | None:
-    texts = _texts(batch)
-    _require_room(store, embeddings, texts)
-    return _embed(embeddings, texts, tally, masked(store, ((change.table, change.texts) for change in batch)))
+def _embedded(
+    store: Store,
+    embeddings: EmbeddingService,
+    batch: _Batch,
+    tally: Tally,
+    meanwhile: Callable[[], None] | None = None,
+) -> Embedded | None:
+    _require_room(store, embeddings, batch.texts)
+    return _embed(embeddings, batch.texts, tally, batch.shown, meanwhile)
 
 
 def _store(
     store: Store,
     embeddings: EmbeddingService,
     tally: Tally,
-    batch: Sequence[Change],
+    batch: _Batch,
     found: Embedded | None,
     *,
     last: Callable[[], bool] = lambda: False,
 ) -> None:
     try:
-        _commit(store, batch, found, tally)
+        _commit(store, batch.changes, found, tally)
     except ForgottenMeanwhileError:
-        _take_from_cache(embeddings, _texts(batch))  # some of them may be what was forgotten
+        _take_from_cache(embeddings, batch.texts)  # some of them may be what was forgotten
         raise
     store.committed(last=last())
 
@@ -205,13 +221,25 @@ def embed_pending(store: Store, embeddings: EmbeddingService, tally: Tally) -> N
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Changes to be embedded and committed together; ``is_last`` when it is known that none follow."""
+    """Changes to be embedded and committed together; ``is_last`` when it is known that none follow.
 
-    changes: list[Change]
+    ``texts`` are those of all changes, in order, and ``shown`` tells which of them the model is to see in another form.
+    """
+
+    changes: Sequence[Change]
     is_last: bool
+    texts: list[str]
+    shown: Mapping[str, str]
+
+    @classmethod
+    def of(cls, store: Store, changes: Sequence[Change], *, is_last: bool) -> _Batch:
+        texts = [text for change in changes for text in change.texts]
+        return cls(changes, is_last, texts, masked(store, ((change.table, change.texts) for change in changes)))
 
 
-def _batches(changes: Iterable[Change], size: Callable[[], int], *, apart: int | None = None) -> Iterator[_Batch]:
+def _batches(
+    store: Store, changes: Iterable[Change], size: Callable[[], int], *, apart: int | None = None
+) -> Iterator[_Batch]:
     """Yield the changes in batches of about ``size`` texts.
 
     Changes without texts at the end, such as the events of a history, come ``apart`` if there are so many texts.
@@ -222,14 +250,14 @@ def _batches(changes: Iterable[Change], size: Callable[[], int], *, apart: int |
         batch.append(change)
         texts += len(change.texts)
         if texts >= size():
-            yield _Batch(batch, is_last=False)
+            yield _Batch.of(store, batch, is_last=False)
             batch, texts = [], 0
     if apart is not None and texts >= apart and not batch[-1].texts:
         stop = max(number for number, change in enumerate(batch, start=1) if change.texts)
-        yield _Batch(batch[:stop], is_last=False)
+        yield _Batch.of(store, batch[:stop], is_last=False)
         batch = batch[stop:]
     if batch:
-        yield _Batch(batch, is_last=True)
+        yield _Batch.of(store, batch, is_last=True)
 
 
 def masked(store: Store, parts: Iterable[tuple[ItemTable, Sequence[str]]]) -> dict[str, str]:
@@ -239,10 +267,16 @@ def masked(store: Store, parts: Iterable[tuple[ItemTable, Sequence[str]]]) -> di
     return {text: shown for text in texts if (shown := redactor.embeddable(text)) != text}
 
 
-def _embed(embeddings: EmbeddingService, texts: list[str], tally: Tally, shown: Mapping[str, str]) -> Embedded | None:
+def _embed(
+    embeddings: EmbeddingService,
+    texts: list[str],
+    tally: Tally,
+    shown: Mapping[str, str],
+    meanwhile: Callable[[], None] | None = None,
+) -> Embedded | None:
     if tally.model_is_down:  # asking again for every batch would only wait for each refusal
         return None
-    found = embeddings.resolve(texts, "document", stored=True, shown=shown)
+    found = embeddings.resolve(texts, "document", stored=True, shown=shown, meanwhile=meanwhile)
     if found.error is not None:
         tally.degraded = str(found.error)
         tally.model_is_down = not isinstance(found.error, MemoryBudgetError)

@@ -101,5 +101,5 @@ def _real(value: float | None) -> float | None:
 
 def _crc(*parts: object) -> int:
     # Lengths keep ("a", "bc") from ("ab", "c").
-    texts = ["" if part is None else f"{len(str(part))}:{part}" for part in parts]
+    texts = ["" if part is None else f"{len(text := str(part))}:{text}" for part in parts]
     return zlib.crc32("\0".join(texts).encode("utf-8", "surrogatepass"))

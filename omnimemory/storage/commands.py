@@ -57,18 +57,22 @@ class CommandTable:
 
     def add(self, sql: sqlite3.Connection, texts: Iterable[str], *, pending: bool) -> list[int]:
         """Store commands and their keywords; return their rows, in order. ``pending``: vectors come later."""
-        rows = []
+        rows, new = [], []
         for text in texts:
             public = command_id(text)
             made = sql.execute(
-                "INSERT INTO commands (command_id, text, pending) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",
+                "INSERT INTO commands (command_id, text, pending) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                 (public, text, pending),
-            ).fetchone()
-            if made is None:  # another process stored the same command meanwhile
+            )
+            if made.rowcount and made.lastrowid is not None:
+                rows.append(made.lastrowid)
+                new.append((made.lastrowid, text))
+            else:  # another process stored the same command meanwhile
                 rows.append(int(sql.execute("SELECT id FROM commands WHERE command_id = ?", (public,)).fetchone()[0]))
-                continue
-            rows.append(int(made[0]))
-            sql.execute("INSERT INTO commands_fts (rowid, text) VALUES (?, ?)", (made[0], index_text(text)))
+        # All at once: FTS5 writes down what it has gathered whenever another table is written to.
+        sql.executemany(
+            "INSERT INTO commands_fts (rowid, text) VALUES (?, ?)", ((row, index_text(text)) for row, text in new)
+        )
         return rows
 
     def add_events(self, sql: sqlite3.Connection, source: int, events: Iterable[tuple[bytes, int, int, Event]]) -> int:

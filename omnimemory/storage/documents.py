@@ -96,23 +96,25 @@ class DocumentTable:
 
     def add(self, sql: sqlite3.Connection, source: int, chunks: Iterable[NewChunk], *, pending: bool) -> list[int]:
         """Store chunks and their keywords; return their rows, in order. ``pending``: their vectors come later."""
-        rows = []
+        rows, new = [], []
         for chunk in chunks:
             metadata = _as_json(chunk.metadata)
             check = chunk_checksum(chunk.id, chunk.start, chunk.end, chunk.heading, metadata, chunk.text, source)
             made = sql.execute(
                 "INSERT INTO chunks (chunk_id, source_id, start_char, end_char, text, heading, metadata, pending, "
-                "checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",
+                "checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (chunk.id, source, chunk.start, chunk.end, chunk.text, chunk.heading, metadata, pending, check),
-            ).fetchone()
-            if made is None:  # another process stored the same chunk meanwhile
-                rows.append(int(sql.execute("SELECT id FROM chunks WHERE chunk_id = ?", (chunk.id,)).fetchone()[0]))
-                continue
-            rows.append(int(made[0]))
-            sql.execute(
-                "INSERT INTO chunks_fts (rowid, heading, text) VALUES (?, ?, ?)",
-                (made[0], index_text(chunk.heading), index_text(chunk.text)),
             )
+            if made.rowcount and made.lastrowid is not None:
+                rows.append(made.lastrowid)
+                new.append((made.lastrowid, chunk))
+            else:  # another process stored the same chunk meanwhile
+                rows.append(int(sql.execute("SELECT id FROM chunks WHERE chunk_id = ?", (chunk.id,)).fetchone()[0]))
+        # All at once: FTS5 writes down what it has gathered whenever another table is written to.
+        sql.executemany(
+            "INSERT INTO chunks_fts (rowid, heading, text) VALUES (?, ?, ?)",
+            ((row, index_text(chunk.heading), index_text(chunk.text)) for row, chunk in new),
+        )
         return rows
 
     def move(self, sql: sqlite3.Connection, changes: Iterable[tuple[StoredChunk, NewChunk]]) -> int:

@@ -6,7 +6,7 @@ They never go into the cache, which all stores of a user share: a file from else
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -44,16 +44,23 @@ class GivenVectors(EmbeddingService):
         self._given.clear()
 
     def resolve(
-        self, texts: Sequence[str], role: Role, *, stored: bool = False, shown: Mapping[str, str] | None = None
+        self,
+        texts: Sequence[str],
+        role: Role,
+        *,
+        stored: bool = False,
+        shown: Mapping[str, str] | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Embedded:
         """See :meth:`EmbeddingService.resolve`."""
         ready = [index for index, text in enumerate(texts) if text in self._given]
         if ready and not self._is_own(texts[self._random.choice(ready)], role, shown):
             self.refused = True
         if self.refused or not ready:
-            return super().resolve(texts, role, stored=stored, shown=shown)
+            return super().resolve(texts, role, stored=stored, shown=shown, meanwhile=meanwhile)
         missing = [index for index, text in enumerate(texts) if text not in self._given]
-        rest = super().resolve([texts[index] for index in missing], role, stored=stored, shown=shown)
+        asked = [texts[index] for index in missing]
+        rest = super().resolve(asked, role, stored=stored, shown=shown, meanwhile=meanwhile)
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         vectors[missing] = rest.vectors
         vectors[ready] = np.stack([self._given[texts[index]] for index in ready])
