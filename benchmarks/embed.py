@@ -202,22 +202,27 @@ def _small_rows(rounds: list[dict[str, Any]], peers: list[str]) -> Iterator[Row]
 
 
 def _pipeline_rows(options: Options, models: Path) -> Iterator[Row]:
-    """Compare a whole ingest with embedding the same texts alone in the same process.
+    """Compare a whole ingest with embedding the same texts alone, each in a process of its own.
 
-    Once until everything is searchable (``index.wait`` is off), once until Chroma's index has all of it, too.
+    Once until everything is searchable (``index.wait`` is off), once until Chroma's index has all of it, too; between
+    the two the texts are embedded alone.
     """
     sources = {"chunks": some_documents(options), "commands": some_history(options)}
     asked = [(kind, target, each) for kind, target in (("chunks", 0.93), ("commands", 0.85)) for each in PRECISIONS]
     for kind, target, precision in asked:
         pairs: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+        texts, folder = str(options.work / "embedded.json"), options.work / "pipeline"
+        given = {"source": str(sources[kind]), "kind": kind, "folder": str(folder), "models": str(models)}
+        given |= {"model": f"onnx:{MODEL}@{precision}", "texts": texts}
         for number in range(options.turns(3)):
+            say(f"  pipeline, {kind}, {precision}: round {number + 1}")
             for wait, known in pairs.items():
-                say(f"  pipeline, {kind}, {precision}, {_END[wait]}: round {number + 1}")
-                folder = options.work / f"pipeline-{kind}-{number}"
-                given = {"source": str(sources[kind]), "kind": kind, "folder": str(folder), "models": str(models)}
-                given["model"] = f"onnx:{MODEL}@{precision}"
                 known.append(in_child("benchmarks.embed_sides:ingest", options.work, wait=wait, **given))
                 shutil.rmtree(folder, ignore_errors=True)
+                if not wait:
+                    only = {"texts": texts, "model": str(models / MODEL), "precision": precision}
+                    alone = in_child("benchmarks.embed_sides:alone", options.work, **only)
+                known[-1]["alone"] = alone
         for wait, known in pairs.items():
             yield _pipeline_row(f"{known[0]['texts']:,} {kind}, {precision}: ingest, {_END[wait]}", known, target)
 

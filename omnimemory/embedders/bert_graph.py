@@ -3,7 +3,8 @@
 The architecture is that of BERT (Devlin et al. 2018), with the variants of RoBERTa (positions begin later) and
 DistilBERT (other names, no token types). Attention, Gelu and integer products are the fused operators that ONNX
 Runtime documents in its ContribOperators.md. ``LayerNormalization`` after a plain ``Add`` is used and not the fused
-``SkipLayerNormalization``, which took a seventh of the time with the runtime of this writing.
+``SkipLayerNormalization``, which took a seventh of the time with the runtime of this writing. So is ``Gelu`` after a
+bias, and not ``BiasGelu``: 2.2 ms for 504 tokens of MiniLM, where an addition and ``Gelu`` take 1.5 for the same numbers.
 
 Words are looked up outside of the graph: the runtime would copy their table, half of a small model, into memory of its
 own, where a mapped file costs the rows that are asked for.
@@ -28,7 +29,7 @@ from omnimemory.errors import EmbedderError
 __all__ = ["EncoderModel", "Linear", "encoder_model"]
 
 _CONTRIB = "com.microsoft"
-_FUSED = {"gelu": "BiasGelu", "gelu_new": "FastGelu", "gelu_pytorch_tanh": "FastGelu"}
+_FUSED = {"gelu_new": "FastGelu", "gelu_pytorch_tanh": "FastGelu"}
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -134,7 +135,8 @@ class _Encoder:
         shape, fused = self._shape, _FUSED.get(self._shape.activation)
         inner = self._product("inner", number, x, shape.inner, shape.hidden, biased=fused is None)
         if fused is None:
-            active = self.graph.node("Relu", [inner], f"layer{number}_active")
+            plain, domain = ("Gelu", _CONTRIB) if shape.activation == "gelu" else ("Relu", "")
+            active = self.graph.node(plain, [inner], f"layer{number}_active", domain=domain)
         else:  # these add the bias themselves
             bias = self.graph.array(f"layer{number}_inner_bias", self._bias("inner", number, shape.inner))
             active = self.graph.node(fused, [inner, bias], f"layer{number}_active", domain=_CONTRIB)

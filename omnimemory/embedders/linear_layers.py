@@ -68,8 +68,10 @@ class IntegerLinear:
             least = graph.constant("least", np.array(1e-12, dtype=np.float32))
             step = graph.constant("step", np.array(1 / _MOST, dtype=np.float32))
             zero = graph.constant("zero_point", np.array(_ZERO, dtype=np.uint8))
-            largest = graph.node("ReduceMax", [graph.node("Abs", [x], f"{x}_abs")], f"{x}_max", axes=[-1], keepdims=1)
-            scale = graph.node("Mul", [graph.node("Max", [largest, least], f"{x}_largest"), step], f"{x}_row_scale")
+            # Not the largest of ``Abs``, which would write all values anew.
+            most = graph.node("ReduceMax", [x], f"{x}_max", axes=[-1], keepdims=1)
+            below = graph.node("Neg", [graph.node("ReduceMin", [x], f"{x}_min", axes=[-1], keepdims=1)], f"{x}_below")
+            scale = graph.node("Mul", [graph.node("Max", [most, below, least], f"{x}_largest"), step], f"{x}_row_scale")
             flat = graph.node("Reshape", [scale, graph.constant("flat", np.array([-1], dtype=np.int64))], f"{x}_flat")
             zeros = graph.node("Expand", [zero, graph.node("Shape", [flat], f"{x}_tokens")], f"{x}_zeros")
             self._rows[x] = (graph.node("QuantizeLinear", [x, flat, zeros], f"{x}_rounded", axis=0), scale)
