@@ -4,7 +4,7 @@ The architecture is that of BERT (Devlin et al. 2018), with the variants of RoBE
 DistilBERT (other names, no token types). Attention, Gelu and integer products are the fused operators that ONNX
 Runtime documents in its ContribOperators.md. ``LayerNormalization`` after a plain ``Add`` is used and not the fused
 ``SkipLayerNormalization``, which took a seventh of the time with the runtime of this writing. So is ``Gelu`` after a
-bias, and not ``BiasGelu``: 2.2 ms for 504 tokens of MiniLM, where an addition and ``Gelu`` take 1.5 for the same numbers.
+bias, and not ``BiasGelu``: 2.2 ms for 504 tokens of MiniLM, where an addition and ``Gelu`` take 1.5 and say the same.
 
 Words are looked up outside of the graph: the runtime would copy their table, half of a small model, into memory of its
 own, where a mapped file costs the rows that are asked for.
