@@ -256,7 +256,10 @@ class EmbeddingService:
         return batches.resolve(texts, role, stored=stored, shown=shown)
 
     def read_ahead(self, texts: Sequence[str], role: Role) -> None:
-        """Prepare texts that the model will soon be asked for, if it is loaded and can do that beside its work."""
+        """Prepare texts that the model will soon be asked for, if it is loaded and can do that beside its work.
+
+        What was prepared before and not asked for is dropped.
+        """
         prepare: Callable[[Sequence[str], Role], None] | None = getattr(self.embedder, "read_ahead", None)
         if prepare is not None:
             prepare(texts, role)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Row", "WindowTokenizer"]
 
-_MOST_AHEAD = 4096
-
 
 class Row(NamedTuple):
     """The tokens of one window: which text it is of, its ids, and how many of them are the text's own."""
@@ -86,11 +84,9 @@ class WindowTokenizer:
         return rows, unknown
 
     def read_ahead(self, texts: Sequence[str], prompt: str) -> None:
-        """Tokenise texts of which :meth:`rows` will be asked soon. What nobody asks for then is dropped again."""
+        """Tokenise texts of which :meth:`rows` will be asked soon, in place of those that it was told of before."""
         whole = [prompt + text for text in texts if len(text) <= PIECE]
-        if len(self._ahead) > _MOST_AHEAD:
-            self._ahead = {}
-        self._ahead.update(zip(whole, self._ids(whole), strict=True))
+        self._ahead = dict(zip(whole, self._ids(whole), strict=True))
 
     def _told(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of each text, without special ones, of which some may have been made before."""

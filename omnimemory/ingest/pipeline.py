@@ -119,6 +119,8 @@ def _run_overlapped(
     except ForgottenMeanwhileError:
         _take_from_cache(embeddings, asked)  # of the batch that came after the one that found it out
         raise
+    finally:
+        embeddings.read_ahead((), "document")
 
 
 def _embedded(
