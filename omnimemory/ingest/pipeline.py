@@ -86,7 +86,7 @@ def _run_overlapped(
 
     def read() -> Iterator[_Batch]:
         for batch in _batches(store, changes, lambda: pace.size, apart=pace.least):
-            if works:  # else the cache may know these texts as well as those before
+            if works and batch.texts:  # else the cache may know these texts as well as those before
                 embeddings.read_ahead([batch.shown.get(text, text) for text in batch.texts], "document")
             yield batch
 
