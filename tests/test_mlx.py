@@ -75,6 +75,19 @@ def test_windows_prompts_and_sizes_are_those_of_the_other_encoders(folder):
     assert ours.embed([], "query").shape == (0, 32)
 
 
+def test_texts_that_were_read_ahead_have_the_same_vectors_and_are_tokenised_once(folder, monkeypatch):
+    embedder, texts = MlxEmbedder(folder), ["one two", "three"]
+    embedder.read_ahead(texts, "document")
+    assert not embedder.loaded
+    usual = embedder.embed(texts, "document")
+    tokenizer, asked = embedder._loaded.tokenizer, []
+    ids = tokenizer._ids
+    monkeypatch.setattr(tokenizer, "_ids", lambda some: asked.extend(some) or ids(some))
+    embedder.read_ahead(texts, "document")
+    assert (embedder.embed(texts, "document") == usual).all()
+    assert asked == texts
+
+
 def test_the_space_knows_all_that_changes_a_vector(folder):
     plain = MlxEmbedder(folder)
     others = [

@@ -64,6 +64,19 @@ def test_budget_and_threads_change_no_vector(folder, precision, budget, threads)
     np.testing.assert_allclose(made, usual, rtol=0, atol=2e-6)
 
 
+def test_texts_that_were_read_ahead_have_the_same_vectors_and_are_tokenised_once(folder, monkeypatch):
+    embedder, texts = OnnxEmbedder(folder, prompts={"document": "passage: "}), ["one two", LONG]
+    embedder.read_ahead(texts, "document")
+    assert not embedder.loaded
+    usual = embedder.embed(texts, "document")
+    tokenizer, asked = embedder._model.tokenizer, []
+    ids = tokenizer._ids
+    monkeypatch.setattr(tokenizer, "_ids", lambda some: asked.extend(some) or ids(some))
+    embedder.read_ahead(texts, "document")
+    assert (embedder.embed(texts, "document") == usual).all()
+    assert asked == [f"passage: {text}" for text in texts] + ["passage:"]
+
+
 @given(st.lists(st.integers(1, 60), max_size=60), st.integers(1, 700), st.integers(1, 5))
 def test_batches_hold_every_row_once_within_the_budget_and_the_last_ones_are_small(lengths, budget, workers):
     rows = [tuple(range(length)) for length in lengths]
