@@ -32,7 +32,7 @@ from omnimemory.config import Settings
 from omnimemory.embedders.static import StaticEmbedder
 from omnimemory.errors import OmniMemoryError
 from omnimemory.memory import Memory
-from omnimemory.storage import index_session
+from omnimemory.storage import index_writer
 from omnimemory.storage.catalog import HEAD, Catalog
 from omnimemory.storage.drain import item_tables
 from omnimemory.storage.generations import Generations
@@ -100,7 +100,7 @@ def search(case: Case):
 
 def index(case: Case):
     """Drain in this process, however much it is: first what is there, then deletions, then what an ingest brings."""
-    index_session._CHILD_ROWS = sys.maxsize  # this process does nothing else, and dies
+    index_writer._CHILD_ROWS = sys.maxsize  # this process does nothing else, and dies
     with case.memory(**{"index.enabled": True}) as memory:
         said = [memory.warm()]
         if said[0]:

@@ -125,7 +125,7 @@ class Served:
 
     def _index_state(self) -> list[str] | None:
         store = self.memory.store
-        if store.drain() is not None or store._session._index is None:
+        if store.drain() is not None or store._session._held._index is None:
             return None
         wrong = []
         for kind, table in store.tables.items():
@@ -136,12 +136,12 @@ class Served:
                     f"{'chunks' if kind == 'documents' else 'commands'} WHERE NOT pending"
                 )
             ]
-            held = store._session._index.vectors(table.collection, ids) if ids else {}
-            missing = set(ids) - held.keys() - excused(store.catalog, store._session._generation, table, held)
+            held = store._session._held._index.vectors(table.collection, ids) if ids else {}
+            missing = set(ids) - held.keys() - excused(store.catalog, store._session._held._generation, table, held)
             wrong += [f"{kind}: {name} is not in the index" for name in sorted(missing)]
-            if store._session._index.count(table.collection) != len(held):
+            if store._session._held._index.count(table.collection) != len(held):
                 wrong.append(
-                    f"{kind}: the index counts {store._session._index.count(table.collection)}, not {len(held)}"
+                    f"{kind}: the index counts {store._session._held._index.count(table.collection)}, not {len(held)}"
                 )
         return wrong
 

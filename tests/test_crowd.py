@@ -120,8 +120,8 @@ def test_nothing_is_lost_or_doubled_and_readers_see_what_was_acknowledged(tmp_pa
         assert memory.store.drain() is None
         assert memory.store.generations.waiting() == 0
     with Memory(settings=settings_in(tmp_path)) as memory:
-        assert memory.store._session._index_lock.acquire(timeout=30)
+        assert memory.store._session._held._index_lock.acquire(timeout=30)
         misses, count = index_misses(memory)
-        memory.store._session._index_lock.release()
+        memory.store._session._held._index_lock.release()
         assert misses == []
         sys.stdout.write(f"{acknowledged} rows acknowledged, {count} in the index; readers: {told}\n")

@@ -21,9 +21,9 @@ from omnimemory.ingest import pace, pipeline
 from omnimemory.ingest.overlap import ReadAhead, overlap
 from omnimemory.ingest.pace import Pace
 from omnimemory.memory import Memory
-from omnimemory.storage import index_session
+from omnimemory.storage import index_writer
 from omnimemory.storage.drainer import Drainer
-from omnimemory.storage.index_session import IndexSession
+from omnimemory.storage.index_writer import IndexWriter
 from omnimemory.storage.store import Store
 
 SMALL = {"embedding.batch_size": 8}
@@ -398,10 +398,8 @@ def test_the_first_batch_of_a_model_that_works_aside_is_small_and_the_next_follo
 
 @pytest.mark.parametrize("size", [64, 512])
 def test_the_index_is_written_from_the_first_batch_on_unless_there_is_no_other(indexed, folder, size, monkeypatch):
-    started, batches, start_drainer = [], [], IndexSession._start_drainer
-    monkeypatch.setattr(
-        IndexSession, "_start_drainer", lambda self: started.append(len(batches)) or start_drainer(self)
-    )
+    started, batches, start_drainer = [], [], IndexWriter._start_drainer
+    monkeypatch.setattr(IndexWriter, "_start_drainer", lambda self: started.append(len(batches)) or start_drainer(self))
     settings = indexed.with_values({"embedding.batch_size": size})
     with Memory(settings=settings, embedder=Aside(lambda _: batches.append(None))) as memory:
         memory.ingest(folder)
@@ -412,7 +410,7 @@ def test_the_index_is_written_from_the_first_batch_on_unless_there_is_no_other(i
 
 def test_an_open_index_stays_open_while_a_little_is_ingested(indexed, folder, monkeypatch):
     started = []
-    monkeypatch.setattr(IndexSession, "_start_drainer", lambda _: started.append(None))
+    monkeypatch.setattr(IndexWriter, "_start_drainer", lambda _: started.append(None))
     with Memory(settings=indexed.with_values({"embedding.batch_size": 64}), embedder=Aside()) as memory:
         memory.add("a note")
         assert memory.store.warm() is None
@@ -481,14 +479,14 @@ def test_turns_are_short_until_the_last_overlapped_run_ends():
 @pytest.fixture
 def starts(monkeypatch):
     """How many rows were pending each time that a process to write the index was started."""
-    waiting, start_drainer = [], IndexSession._start_drainer
+    waiting, start_drainer = [], IndexWriter._start_drainer
 
     def counted(self):
         waiting.append(self._generations.waiting())
         start_drainer(self)
 
-    monkeypatch.setattr(index_session, "_CHILD_ROWS", 8)
-    monkeypatch.setattr(IndexSession, "_start_drainer", counted)
+    monkeypatch.setattr(index_writer, "_CHILD_ROWS", 8)
+    monkeypatch.setattr(IndexWriter, "_start_drainer", counted)
     return waiting
 
 
@@ -507,7 +505,7 @@ def test_an_ingest_that_does_not_wait_for_the_index_leaves_it_to_a_process_that_
         assert wait_until(lambda: memory.store.generations.waiting() == 0)
         assert wait_until(lambda: memory.store.status()["index"]["holder"] is None)
         assert memory.warm() is None
-        assert memory.store._session._index.count(memory.store.documents.collection) == 60
+        assert memory.store._session._held._index.count(memory.store.documents.collection) == 60
 
 
 def test_what_is_left_of_the_index_is_done_by_who_asks_for_it(indexed, folder, starts):
@@ -516,7 +514,7 @@ def test_what_is_left_of_the_index_is_done_by_who_asks_for_it(indexed, folder, s
         memory.ingest(folder)
         assert wait_until(lambda: memory.store.drain() is None and not memory.store.generations.waiting())
         assert wait_until(lambda: memory.store.status()["index"]["holder"] is None)
-        assert memory.store._session._drainer is None
+        assert memory.store._session._writer._drainer is None
 
 
 @pytest.mark.parametrize(("rows", "begins"), [(10, 16), (30, 32)])

@@ -105,7 +105,7 @@ def test_what_is_committed_is_drained_to_a_folder_that_any_chroma_client_reads(t
             assert store.generations.waiting() == 0
             # A second drain finds nothing to do, and does not even start a child.
             assert store.drain() is None
-            assert store._session._drainer is None
+            assert store._session._writer._drainer is None
             held = catalog_holds(store)
             assert len(held) == 601
     finally:
@@ -124,7 +124,7 @@ def test_the_index_and_the_exact_search_give_the_same_hits_whatever_is_pending(t
             twins = np.repeat(QUERIES[:1], 5, axis=0)
             add_chunks(store, [chunk(f"twin{n}") for n in range(5)], twins)
             assert store.warm() is None
-            with store._session._lock:  # the keeper must not drain what this test wants to be pending
+            with store._session._held.lock:  # the keeper must not drain what this test wants to be pending
                 assert answers(store) == (exactly(store), {"chroma"})
                 assert answers(store, k=1000) == (exactly(store, k=1000), {"chroma"})
                 add_rows(store, 30, "tail", seed=9)
@@ -214,7 +214,7 @@ def test_what_the_index_is_made_of_is_what_the_options_say(tmp_path):
         assert store.warm() is None
         marks = [row for (row,) in store.catalog.rows("SELECT row FROM marks")]
         assert marks == [7, 14, 20]
-        handle = store._session._index._collection(store.documents.collection)
+        handle = store._session._held._index._collection(store.documents.collection)
         assert stored_description(handle)[0]["hnsw"]["ef_search"] == 123
         assert set(handle.get()["documents"]) == {None}
 
@@ -272,7 +272,7 @@ def test_a_search_answers_while_another_thread_has_the_index_for_long(tmp_path):
         taken, free = threading.Event(), threading.Event()
 
         def occupy():
-            with store._session._lock:
+            with store._session._held.lock:
                 taken.set()
                 free.wait(60)
 
@@ -333,7 +333,7 @@ def test_a_drainer_that_is_killed_midway_loses_and_doubles_nothing(tmp_path):
         store.committed()
         taken = "SELECT coalesce(max(row), 0) FROM drained"
         assert wait_until(lambda: store.catalog.value(taken) > already)
-        store._session._drainer._process.send_signal(signal.SIGKILL)
+        store._session._writer._drainer._process.send_signal(signal.SIGKILL)
         assert "-9" in store.drain()
         assert 0 < store.catalog.value(taken) - already < 700
         assert store.generations.waiting() > 0
@@ -376,7 +376,7 @@ def test_an_index_that_fails_while_it_is_open_is_made_anew_and_answers_stay_righ
         vectors = add_rows(store, 300)
         assert store.warm() is None
         # The index claims distances to other vectors than the catalog's: that is what silent damage looks like.
-        handle = store._session._index._collection(store.documents.collection)
+        handle = store._session._held._index._collection(store.documents.collection)
         handle.delete(ids=[f"row{n}" for n in range(300)])
         handle.add(ids=[f"row{n}" for n in range(300)], embeddings=unit_vectors(300, seed=4))
         found = store.nearest("documents", vectors[5], 3)
@@ -494,7 +494,7 @@ def test_a_rebuild_first_finishes_the_child_that_is_draining(tmp_path):
     with opened(tmp_path / "store", exact_rows=0) as store:
         add_rows(store, 600)
         store.committed()
-        child = store._session._drainer._process
+        child = store._session._writer._drainer._process
         assert wait_until(lambda: store.status()["index"]["holder"] == child.pid)
         assert store.rebuild() == store.generations.active()
         assert store.generations.waiting() == 0

@@ -180,7 +180,7 @@ def test_copies_are_found_while_the_deletion_of_others_is_still_news_to_the_inde
         names, vectors = add_groups(store, [0] * 40 + list(range(1, 60)))
         assert store.drain() is None
         assert store.warm() is None
-        with store._session._lock:  # the keeper must not drain what this test wants to be news
+        with store._session._held.lock:  # the keeper must not drain what this test wants to be news
             delete_chunks(store, names[:MOST_TWINS])
             nearest = store.nearest("documents", vectors[0], 20)
             assert nearest.answered_by == "chroma"
@@ -193,7 +193,7 @@ def test_an_index_that_was_given_all_copies_by_an_older_version_is_made_anew(tmp
     with opened(tmp_path / "store", exact_rows=0) as store:
         names, vectors = add_groups(store, [0] * copies + list(range(1, 20)))
         assert store.warm() is None
-        assert store._session._index.count(store.documents.collection) == len(names)
+        assert store._session._held._index.count(store.documents.collection) == len(names)
     monkeypatch.undo()
     catalog = sqlite3.connect(tmp_path / "store" / "catalog.sqlite3", isolation_level=None)
     catalog.execute("DROP TABLE left_out")
@@ -203,7 +203,7 @@ def test_an_index_that_was_given_all_copies_by_an_older_version_is_made_anew(tmp
     with opened(tmp_path / "store", exact_rows=0) as store:
         assert (store.generations.active() == 1) == kept
         assert store.warm() is None
-        assert store._session._index.count(store.documents.collection) == min(copies, MOST_TWINS) + 19
+        assert store._session._held._index.count(store.documents.collection) == min(copies, MOST_TWINS) + 19
         nearest = store.nearest("documents", vectors[0], copies)
         assert nearest.answered_by == "chroma"
         assert names_of(store, nearest) == names[:copies]
