@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -19,10 +20,20 @@ from omnimemory.scheduler.out_of_memory import RanOutError, is_out_of_memory
 from omnimemory.scheduler.scheduler import Scheduler
 from omnimemory.storage.cache import EmbeddingCache
 
-__all__ = ["Ask", "Batches", "Embedded"]
+__all__ = ["Ask", "Batches", "Embedded", "Meanwhile"]
 
 Ask = Callable[[Sequence[str], Role], Vectors]
 """How a batch is embedded: an embedder's ``embed``, or what stands before it."""
+
+
+class Meanwhile(Protocol):
+    """What others do while the model works."""
+
+    def begin(self) -> None:
+        """Begin, if it has not begun: the model is at work, or memory is waited for."""
+
+    def later(self, job: Callable[[], None]) -> object:
+        """Do this when the model works again, or at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +51,12 @@ class Embedded:
     error: EmbedderError | MemoryBudgetError | None = None
 
 
-def _nothing() -> None:
-    """Do nothing meanwhile."""
-
-
 @dataclass(frozen=True, slots=True)
 class Batches:
     """One way of embedding: by which model, asked how, with which cache (``None``: none), how many texts at once.
 
-    A batch waits for memory no longer once it is ``cancelled``. ``meanwhile`` is called whenever the model is asked or
-    memory is waited for: what others do now is beside that.
+    A batch waits for memory no longer once it is ``cancelled``. ``later`` is given what writes into the cache's file,
+    to be called soon; ``None``: that is done at once.
     """
 
     embedder: Embedder
@@ -59,7 +66,7 @@ class Batches:
     batch_size: int
     costs: Costs
     cancelled: Callable[[], bool] | None = None
-    meanwhile: Callable[[], None] = _nothing
+    later: Callable[[Callable[[], None]], object] | None = None
 
     def resolve(
         self, texts: Sequence[str], role: Role, *, stored: bool = False, shown: Mapping[str, str] | None = None
@@ -115,7 +122,7 @@ class Batches:
             costs = self.costs.of([texts[i] for i in batch])
             try:
                 request = self.costs.request(costs, stored=stored)
-                with self.scheduler.lease(request, cancelled=self._given_up) as lease:
+                with self.scheduler.lease(request, cancelled=self.cancelled) as lease:
                     fitting = _fitting(costs.each, lease.items)
                     if fitting < len(batch):
                         batch = batch[:fitting]
@@ -132,11 +139,6 @@ class Batches:
             else:
                 position += len(batch)
         return set(), None
-
-    def _given_up(self) -> bool:
-        """Return whether to wait no longer; only who waits asks that."""
-        self.meanwhile()
-        return self.cancelled is not None and self.cancelled()
 
     def _embed_some(
         self,
@@ -179,13 +181,13 @@ class Batches:
         check_vectors(made, len(batch), dim)
         vectors[batch] = made
         if self.cache is not None and batch:
-            self.cache.put_many(self.embedder.fingerprint, role, dim, [texts[i] for i in batch], made)
+            kept = [texts[i] for i in batch]
+            self.cache.put_many(self.embedder.fingerprint, role, dim, kept, made, later=self.later)
 
     def _asked(self, texts: list[str], costs: BatchCosts, role: Role, lease: Lease) -> Vectors:
         """Ask the model, and measure it. Memory that runs out is a ``MemoryBudgetError``, as if it had been refused."""
         try:
             with self.costs.observed(costs, role, lease) as made:
-                self.meanwhile()
                 made.append(self.ask(texts, role))
             return made[0]
         except Exception as error:

@@ -10,7 +10,7 @@ static model, within what an embedder itself promises otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from omnimemory.embedders.base import (
     trained_dims,
     truncate,
 )
-from omnimemory.embedding_batches import Ask, Batches, Embedded
+from omnimemory.embedding_batches import Ask, Batches, Embedded, Meanwhile
 from omnimemory.embedding_costs import Costs
 from omnimemory.errors import EmbedderError, InvalidVectorError
 from omnimemory.question_aside import QuestionAside
@@ -242,18 +242,40 @@ class EmbeddingService:
         *,
         stored: bool = False,
         shown: Mapping[str, str] | None = None,
-        meanwhile: Callable[[], None] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> Embedded:
         """Return vectors for all texts that have one, and why the others have none; raises nothing for the model.
 
         ``stored`` says that the vectors will go into the index, whose growth is then part of what the
         scheduler is asked for. ``shown`` maps a text to what the model is shown instead of it: the vector
-        is kept under the text itself. ``meanwhile`` is called whenever the model is asked, or memory is waited for.
+        is kept under the text itself. ``meanwhile`` begins whenever the model is at work, or memory is waited for, and
+        writes the cache's file.
         """
-        batches = self._batches(self.embedder.embed)
-        if meanwhile is not None:
-            batches = replace(batches, meanwhile=meanwhile)
+        if meanwhile is None:
+            batches = self._batches(self.embedder.embed)
+        else:
+
+            def waits() -> bool:
+                meanwhile.begin()
+                return False
+
+            batches = self._batches(self._asking(meanwhile), cancelled=waits, later=meanwhile.later)
         return batches.resolve(texts, role, stored=stored, shown=shown)
+
+    def _asking(self, meanwhile: Meanwhile) -> Ask:
+        """Return how to ask the embedder so that others begin with what they do meanwhile once it is at work.
+
+        What an embedder does in Python before that (``prepared``) is over then: two who want Python's lock take longer.
+        """
+        prepared: Callable[[Sequence[str], Role], Callable[[], Vectors]] | None
+        prepared = getattr(self.embedder, "prepared", None)
+
+        def ask(texts: Sequence[str], role: Role) -> Vectors:
+            work = partial(self.embedder.embed, texts, role) if prepared is None else prepared(texts, role)
+            meanwhile.begin()
+            return work()
+
+        return ask
 
     def read_ahead(self, texts: Sequence[str], role: Role) -> None:
         """Prepare texts that the model will soon be asked for, if it is loaded and can do that beside its work.
@@ -271,12 +293,13 @@ class EmbeddingService:
         use_cache: bool = True,
         batch_size: int | None = None,
         cancelled: Callable[[], bool] | None = None,
+        later: Callable[[Callable[[], None]], object] | None = None,
     ) -> Batches:
         size = self.batch_size if batch_size is None else batch_size
         if not isinstance(size, int) or size < 1:
             raise EmbedderError(f"batch_size must be a whole number of at least 1, not {size!r}")
         cache = self.cache if use_cache else None
-        return Batches(self.embedder, ask, cache, self.scheduler, size, self._costs, cancelled)
+        return Batches(self.embedder, ask, cache, self.scheduler, size, self._costs, cancelled, later)
 
     def close(self) -> None:
         """Free the model and close the cache. Others who share the scheduler go on with it."""

@@ -55,6 +55,19 @@ def test_more_texts_than_a_statement_can_hold(cache):
     assert np.array_equal(got, vectors)
 
 
+def test_what_is_written_later_is_known_at_once_where_it_was_put(folder):
+    jobs, vectors = [], made(3)
+    with EmbeddingCache(folder) as cache, EmbeddingCache(folder) as another:
+        cache.put_many(*ARGS, names(3), vectors, later=jobs.append)
+        assert cache.get_many(*ARGS, names(3))[1].all()
+        assert not another.get_many(*ARGS, names(3))[1].any()
+        for job in jobs:
+            job()
+        got, hits = another.get_many(*ARGS, names(3))
+    assert hits.all()
+    assert np.array_equal(got, vectors)
+
+
 def test_a_second_put_replaces_the_first(cache):
     cache.put_many(*ARGS, ["text"], made(1, seed=1))
     cache.put_many(*ARGS, ["text"], made(1, seed=2))

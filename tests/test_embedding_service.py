@@ -42,6 +42,17 @@ class Careful(StaticEmbedder):
         return super().footprint()._replace(per_token=64)
 
 
+class Others:
+    """What others do meanwhile: told when to ``begin``, and given ``jobs``, which they leave to the test."""
+
+    def __init__(self, begin=lambda: None) -> None:
+        self.begin = begin
+        self.jobs = []
+
+    def later(self, job):
+        self.jobs.append(job)
+
+
 def service(embedder, free=4096 * MIB, batch_size=8) -> EmbeddingService:
     available = Available(free, "a test", 8192 * MIB, 0, ())
     scheduler = Scheduler(reserve=0, probe=lambda: available)
@@ -90,12 +101,41 @@ def test_others_are_told_whenever_the_model_is_asked_and_while_memory_is_waited_
     scheduler = Scheduler(reserve=0, probe=lambda: Available(free[0], "a test", 8192 * MIB, 0, ()), patience=60.0)
     made = EmbeddingService(embedder, cache=None, scheduler=scheduler, batch_size=8)
 
-    def meanwhile():
+    def begin():
         told.append(len(embedder.batches))
         free[0] = 4096 * MIB
 
-    assert made.resolve(["one", "two"], "document", meanwhile=meanwhile).error is None
+    assert made.resolve(["one", "two"], "document", meanwhile=Others(begin)).error is None
     assert told == [0, 0]  # it waited, and it asked
+
+
+def test_others_begin_when_a_model_has_prepared_its_texts():
+    told = []
+
+    class Prepared(Careful):
+        def prepared(self, texts, role):
+            told.append("prepared")
+            return lambda: told.append("at work") or self.embed(texts, role)
+
+    found = service(Prepared()).resolve(["one", "two"], "document", meanwhile=Others(lambda: told.append("begun")))
+    assert told == ["prepared", "begun", "at work"]
+    assert (found.vectors == StaticEmbedder().embed(["one", "two"], "document")).all()
+
+
+def test_others_write_what_was_made_into_the_file_of_the_cache_and_it_is_known_at_once(tmp_path):
+    others, embedder = Others(), Careful()
+    with EmbeddingCache(tmp_path / "cache") as cache, EmbeddingCache(tmp_path / "cache") as another:
+        made = EmbeddingService(embedder, cache=cache, scheduler=Scheduler(), batch_size=2)
+        found = made.resolve(["one", "two", "three"], "document", meanwhile=others)
+        assert (found.embedded, len(others.jobs), another.stats()["items"]) == (3, 2, 0)
+        assert made.resolve(["two", "one"], "document", meanwhile=others).cache_hits == 2
+        for job in others.jobs:
+            job()
+        assert another.stats()["items"] == 3
+        kept, known = another.get_many(embedder.fingerprint, "document", embedder.dim, ["one", "two", "three"])
+    assert known.all()
+    assert (kept == found.vectors).all()
+    assert len(embedder.batches) == 2
 
 
 def test_nobody_is_told_to_go_on_beside_a_model_that_is_not_asked(tmp_path):
@@ -103,7 +143,7 @@ def test_nobody_is_told_to_go_on_beside_a_model_that_is_not_asked(tmp_path):
     with EmbeddingCache(tmp_path / "cache") as cache:
         made = EmbeddingService(Careful(), cache=cache, scheduler=Scheduler())
         for count in (2, 2, 3):
-            made.resolve(["one", "two", "three"][:count], "document", meanwhile=lambda: told.append("asked"))
+            made.resolve(["one", "two", "three"][:count], "document", meanwhile=Others(lambda: told.append("asked")))
             told.append(count)
     assert told == ["asked", 2, 2, "asked", 3]
 

@@ -10,6 +10,7 @@ import pytest
 from fault_cases import dump
 from hypothesis import given
 from hypothesis import strategies as st
+from overlap_cases import SMALL, Aside, beside
 from store_cases import start, wait_until
 
 from omnimemory.embedders.mlx.embedder import MlxEmbedder
@@ -26,25 +27,7 @@ from omnimemory.storage.drainer import Drainer
 from omnimemory.storage.index_writer import IndexWriter
 from omnimemory.storage.store import Store
 
-SMALL = {"embedding.batch_size": 8}
 TABLES = ("commands", "events")
-
-
-class Aside(StaticEmbedder):
-    """The static model, said to work outside of Python's lock; ``first`` runs before each batch of documents."""
-
-    works_aside = True
-
-    def __init__(self, first=lambda _: None):
-        super().__init__()
-        self._first = first
-        self.batches = 0
-
-    def embed(self, texts, role):
-        if role == "document":
-            self.batches += 1
-            self._first(self.batches)
-        return super().embed(texts, role)
 
 
 @pytest.fixture
@@ -61,10 +44,6 @@ def folder(tmp_path):
         (notes / f"n{number:02}.md").write_text(f"# Note {number}\n\nIt is about subject {number * 7 % 13}.\n")
         os.utime(notes / f"n{number:02}.md", (1_600_000_000, 1_600_000_000))  # of a fresh file no time is remembered
     return notes
-
-
-def beside():
-    return sorted(t.name for t in threading.enumerate() if t.name.startswith(("omnimemory-read", "omnimemory-store")))
 
 
 def run(numbers, size, embed=lambda batch: batch, store=lambda batch, made: None, stop=lambda: None):
@@ -130,14 +109,53 @@ def test_a_batch_is_stored_and_one_is_read_once_the_model_has_the_next_and_not_b
         time.sleep(0.02)  # who does not wait to be told would be seen
         seen.append((list(read), list(stored)))
         if batch != [2]:  # of that one the model is not asked
-            meanwhile()
-            meanwhile()
+            meanwhile.begin()
+            meanwhile.begin()
             assert wait_until(lambda: len(read) == min(4, batch[0] + 2) and len(stored) == batch[0])
         return batch
 
     overlap(ReadAhead(numbers(), lambda _: False, lambda: None), embed, lambda batch, _: stored.append(batch))
     assert seen == [([0], []), ([0, 1], []), ([0, 1, 2], [[0]]), ([0, 1, 2, 3], [[0], [1]])]
     assert stored == [[0], [1], [2], [3]]
+
+
+def test_more_to_do_comes_in_order_before_the_batch_is_stored_and_once_the_model_works_again():
+    done, seen = [], []
+
+    def embed(batch, meanwhile):
+        meanwhile.later(lambda: done.append((batch, "before")))
+        seen.append(list(done))
+        if batch != [1]:
+            meanwhile.begin()
+            assert wait_until(lambda: (batch, "before") in done)
+        meanwhile.later(lambda: done.append((batch, "after")))
+        return batch
+
+    ahead = ReadAhead(iter([[0], [1], [2]]), lambda batch: batch == [2], lambda: None)
+    overlap(ahead, embed, lambda batch, _: done.append((batch, threading.current_thread() is threading.main_thread())))
+    assert [batch for batch, _ in done] == [[0]] * 3 + [[1]] * 3 + [[2]] * 3
+    assert [what for _, what in done] == ["before", "after", False] * 2 + ["before", "after", True]
+    assert (seen[0], seen[1], seen[2][:3]) == ([], done[:1], done[:3])  # of the second, the model was not asked
+
+
+@pytest.mark.parametrize("when", [0, 1, 2])
+def test_an_error_of_what_else_was_to_do_is_raised(when):
+    stored = []
+
+    def fail():
+        raise ZeroDivisionError
+
+    def embed(batch, meanwhile):
+        if batch == [when]:
+            meanwhile.later(fail)
+        return batch
+
+    ahead = ReadAhead(iter([[0], [1], [2]]), lambda batch: batch == [2], lambda: None)
+    with pytest.raises(ZeroDivisionError):
+        overlap(ahead, embed, lambda batch, _: stored.append(batch))
+    assert stored[:when] == [[0], [1]][:when]
+    assert [2] not in stored
+    assert beside() == []
 
 
 @pytest.mark.parametrize("where", ["read", "embed", "store"])
@@ -299,7 +317,7 @@ from pathlib import Path
 from omnimemory.config import Settings
 from omnimemory.ingest import pace
 from omnimemory.memory import Memory
-from test_overlap import Aside
+from overlap_cases import Aside
 
 pace._LEAST_SHARE = 1
 place, notes = map(Path, sys.argv[1:3])
@@ -420,8 +438,10 @@ def test_an_open_index_stays_open_while_a_little_is_ingested(indexed, folder, mo
     assert started == []
 
 
-@pytest.mark.parametrize(("size", "commits"), [(14, [(14, 0), (20, 0), (20, 20)]), (80, [(20, 0), (20, 20)])])
-def test_events_are_stored_while_the_index_takes_the_last_commands(settings, tmp_path, monkeypatch, size, commits):
+@pytest.mark.parametrize(("size", "commits"), [(14, [(14, 0), (20, 20)]), (80, [(20, 0), (20, 0), (20, 20)])])
+def test_the_index_takes_all_there_is_before_the_last_batch_is_waited_for(
+    settings, tmp_path, monkeypatch, size, commits
+):
     history = tmp_path / "history"
     history.write_text("".join(f"git commit -m {'x' * number}\n" for number in range(1, 21)))
     seen, told = [], []
@@ -433,9 +453,8 @@ def test_events_are_stored_while_the_index_takes_the_last_commands(settings, tmp
     settings = settings.with_values({"embedding.batch_size": size, "history.steps": 0})
     with Memory(settings=settings, embedder=Aside()) as memory:
         memory.ingest_history(history, shell="bash")
-    # Also of what comes before the last batch the index takes all there is, if the last is read by then.
-    assert sorted(seen + told) == sorted([*commits, (20, 0)])
-    assert (20, 0) in told
+    assert sorted(seen + told) == sorted(commits)
+    assert (commits[-2] if size == 80 else commits[-1]) in told
 
 
 def test_once_the_last_batch_is_read_the_index_takes_what_comes_before_it(indexed, folder, monkeypatch, even):

@@ -175,14 +175,23 @@ class OnnxEmbedder:
         Raises UnembeddableTextError naming the texts that are blank or in which the model knows no token, EmbedderError
         for a model that cannot be loaded, and InvalidVectorError when it computes no numbers.
         """
+        return self.prepared(texts, role)()
+
+    def prepared(self, texts: Sequence[str], role: Role) -> Callable[[], Vectors]:
+        """Tokenise texts and put them into batches; what is returned computes their vectors. See :meth:`embed`."""
         check_texts(texts, role, lambda: self._load().tokenizer.rows(texts, self._prompts.get(role, ""))[1])
         if not texts:
-            return np.zeros((0, self._dim), dtype=np.float32)
+            return lambda: np.zeros((0, self._dim), dtype=np.float32)
         model = self._load()
         rows = rows_of(model.tokenizer, self.name, texts, self._prompts.get(role, ""))
         self.long_texts.note([row.text for row in rows])
-        vectors = joined(rows, self._pooled(model, rows), len(texts))
-        return check_vectors(normalise(vectors[:, : self._dim]), len(texts), self._dim)
+        pooled = self._pooling(model, rows)
+
+        def vectors() -> Vectors:
+            together = joined(rows, pooled(), len(texts))
+            return check_vectors(normalise(together[:, : self._dim]), len(texts), self._dim)
+
+        return vectors
 
     def read_ahead(self, texts: Sequence[str], role: Role) -> None:
         """Tokenise texts that will soon be embedded, in a thread beside one that embeds others. Loads nothing."""
@@ -225,14 +234,14 @@ class OnnxEmbedder:
 
         return self._threads or available_cores()
 
-    def _pooled(self, model: _Model, rows: list[Row]) -> NDArray[np.float32]:
+    def _pooling(self, model: _Model, rows: list[Row]) -> Callable[[], NDArray[np.float32]]:
         from omnimemory.embedders.batches import distinct, plan  # noqa: PLC0415 - as above
         from omnimemory.embedders.onnx_session import run_batches  # noqa: PLC0415 - as above
 
         once, places = distinct([row.ids for row in rows])
         workers = self._workers() if len(once) > 1 else 1
         batches = plan(once, self.budget, workers)
-        return run_batches(model.compute, batches, len(once), self._folder.hidden, workers)[places]
+        return lambda: run_batches(model.compute, batches, len(once), self._folder.hidden, workers)[places]
 
     def _load(self) -> _Model:
         model = self._model

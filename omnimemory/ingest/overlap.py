@@ -8,7 +8,8 @@ beside the model made no difference that could be measured, so that is done one 
 
 Both begin when the model has got its batch, not before. What the caller does between two batches is Python for the
 most part: the cache, the memory there is, what was made. Beside others who want Python's lock that took twice as long,
-with MiniLM in integers 75 ms for 512 commands instead of 43, in which the model, and so a core, had nothing to do.
+with MiniLM in integers 75 ms for 512 commands instead of 43, in which the model, and so a core, had nothing to do. For
+the same reason what was made is written into the cache's file beside the next batch.
 
 A thread that computes in Python keeps the lock for five milliseconds while another waits for it, and the caller asks
 for it again after each look at the cache, at a file or at the memory there is: with MiniLM and pages of HTML that was
@@ -21,10 +22,13 @@ import contextlib
 import queue
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Generic, Self, TypeVar
 
+from omnimemory.embedding_batches import Meanwhile
 from omnimemory.forks import ForkLock
 
 __all__ = ["ReadAhead", "overlap"]
@@ -37,13 +41,14 @@ _TURN_SECONDS = 0.0005
 
 def overlap(
     batches: ReadAhead[Batch],
-    embed: Callable[[Batch, Callable[[], None]], Made],
+    embed: Callable[[Batch, Meanwhile], Made],
     store: Callable[[Batch, Made], None],
 ) -> None:
     """Embed and store all batches. An error of storing one is raised once the next is embedded; then nothing follows.
 
-    ``embed`` gets a batch and what it may call, once or more often, when the model works or it waits for something
-    else: then the batch before is stored and the next one read. Both are done in any case.
+    ``embed`` gets a batch, and what it tells when the model works or it waits for something else: then the batch before
+    is stored and the next one read. Both are done in any case. It may give that more to do, which comes in the order
+    it was given, before this batch is stored.
 
     However it ends, what was embedded before is stored, and nothing is being read or stored any more when this returns.
     """
@@ -52,48 +57,60 @@ def overlap(
         ThreadPoolExecutor(max_workers=1, thread_name_prefix="omnimemory-store") as pool,
         batches,
     ):
-        beside = _Beside(pool, store)
-
-        def meanwhile() -> None:
-            beside.begin()
-            batches.read_on()
-
+        beside = _Beside(pool, batches)
+        before: _Job | None = None
         try:
             for batch in batches:
-                made = embed(batch, meanwhile)
-                meanwhile()
-                beside.wait()
+                made = embed(batch, beside)
+                if before is not None:
+                    beside.wait(before)
                 if batches.is_last(batch):
+                    beside.wait()
                     store(batch, made)
                 else:
-                    beside.put(batch, made)
+                    before = beside.later(partial(store, batch, made))
         finally:
-            beside.begin()
+            beside.begin_all()
         beside.wait()
 
 
-class _Beside(Generic[Batch, Made]):
-    """One batch to be stored in a thread, once that may begin."""
+class _Job:
+    """Something to do, and what became of it once it was begun."""
 
-    def __init__(self, pool: ThreadPoolExecutor, store: Callable[[Batch, Made], None]) -> None:
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.work = work
+        self.begun: Future[None] | None = None
+
+
+class _Beside(Generic[Batch]):
+    """Jobs that a thread does one by one, once they may begin; the next batch is read from then on as well."""
+
+    def __init__(self, pool: ThreadPoolExecutor, batches: ReadAhead[Batch]) -> None:
         self._pool = pool
-        self._store = store
-        self._waiting: tuple[Batch, Made] | None = None
-        self._begun: Future[None] | None = None
+        self._batches = batches
+        self._jobs: deque[_Job] = deque()
 
-    def put(self, batch: Batch, made: Made) -> None:
-        self._waiting = batch, made
+    def later(self, job: Callable[[], None]) -> _Job:
+        self._jobs.append(_Job(job))
+        return self._jobs[-1]
 
     def begin(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            self._begun = self._pool.submit(self._store, *waiting)
+        self.begin_all()
+        self._batches.read_on(model_works=True)
 
-    def wait(self) -> None:
-        """Wait for the batch that is being stored, and raise its error."""
-        begun, self._begun = self._begun, None
-        if begun is not None:
-            begun.result()
+    def begin_all(self) -> None:
+        for job in self._jobs:
+            if job.begun is None:
+                job.begun = self._pool.submit(job.work)
+
+    def wait(self, until: _Job | None = None) -> None:
+        """Wait for all jobs, or ``until`` this one is done, and raise the error of any."""
+        if until is None or until.begun is None:
+            self.begin_all()
+        while self._jobs and (until is None or until in self._jobs):
+            job = self._jobs.popleft()
+            assert job.begun is not None
+            job.begun.result()
 
 
 class _Turns:
@@ -128,11 +145,12 @@ class ReadAhead(Generic[Batch]):
 
     The first is made by the caller, and no thread starts when ``is_last`` says that it is all. ``stop`` is called when
     the caller leaves before the end: it is to end the making soon, and is waited for. ``ends`` once the last is made.
+    ``model_works`` says that a batch is made beside a model that works, so that what it will need may be prepared.
     """
 
     def __init__(self, batches: Iterator[Batch], is_last: Callable[[Batch], bool], stop: Callable[[], None]) -> None:
         self.is_last = is_last
-        self.ends = False
+        self.ends = self.model_works = False
         self._batches = batches
         self._stop = stop
         self._wanted, self._is_wanted = threading.Semaphore(0), False
@@ -157,17 +175,17 @@ class ReadAhead(Generic[Batch]):
     def _next(self) -> Batch | None:
         if self._thread is None:
             return next(self._batches, None)
-        self.read_on()
+        self.read_on(model_works=False)
         batch, error = self._made.get()
         if error is not None:
             raise error
         self._is_wanted = False
         return batch
 
-    def read_on(self) -> None:
+    def read_on(self, *, model_works: bool) -> None:
         """Let the next batch be made now; called again before that is taken, it does nothing."""
         if self._thread is not None and not self._is_wanted:
-            self._is_wanted = True
+            self._is_wanted, self.model_works = True, model_works
             self._wanted.release()
 
     def _make(self) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -100,8 +100,19 @@ class EmbeddingCache:
         self._count(len(hits), len(found), len(found) - len(cold), refused)
         return vectors, mask
 
-    def put_many(self, space: str, role: str, dim: int, texts: Sequence[str], vectors: ArrayLike) -> None:
+    def put_many(
+        self,
+        space: str,
+        role: str,
+        dim: int,
+        texts: Sequence[str],
+        vectors: ArrayLike,
+        *,
+        later: Callable[[Callable[[], None]], object] | None = None,
+    ) -> None:
         """Store (n, dim) vectors, one for each text, in one transaction; what was there is replaced.
+
+        In memory that happens at once. What writes to disk is given to ``later``, if that is given, to be called soon.
 
         Raises InvalidVectorError for a wrong shape, NaN or infinity; never for the state of the file.
         """
@@ -116,15 +127,22 @@ class EmbeddingCache:
             return
         plain = memoryview(rows.tobytes())
         parts = [plain[start : start + 4 * dim] for start in range(0, len(plain), 4 * dim)]
-        now = time.time()
-        materials = scope.materials(texts)
-        sealed = [
-            (key, now, scope.seal(material, part))
-            for key, material, part in zip(row_keys(materials), materials, parts, strict=True)
-        ]
-        sealed.sort()  # in the order of the index, which is also that in which a batch is read
-        self._connection.attempt(lambda file: self._write(file, sealed), None, writes=True)
         self._hot.put_many(scope.prefix, ((text, bytes(part)) for text, part in zip(texts, parts, strict=True)))
+
+        def write() -> None:
+            now = time.time()
+            materials = scope.materials(texts)
+            sealed = [
+                (key, now, scope.seal(material, part))
+                for key, material, part in zip(row_keys(materials), materials, parts, strict=True)
+            ]
+            sealed.sort()  # in the order of the index, which is also that in which a batch is read
+            self._connection.attempt(lambda file: self._write(file, sealed), None, writes=True)
+
+        if later is None:
+            write()
+        else:
+            later(write)
 
     def delete_many(self, space: str, role: str, dim: int, texts: Sequence[str]) -> int:
         """Delete the vectors of these texts, overwriting their bytes; return how many there were.

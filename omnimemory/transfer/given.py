@@ -6,12 +6,13 @@ They never go into the cache, which all stores of a user share: a file from else
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from omnimemory.embedders.base import Role, Vectors
-from omnimemory.embedding_service import Embedded, EmbeddingService
+from omnimemory.embedding_batches import Embedded, Meanwhile
+from omnimemory.embedding_service import EmbeddingService
 
 __all__ = ["GivenVectors"]
 
@@ -50,7 +51,7 @@ class GivenVectors(EmbeddingService):
         *,
         stored: bool = False,
         shown: Mapping[str, str] | None = None,
-        meanwhile: Callable[[], None] | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> Embedded:
         """See :meth:`EmbeddingService.resolve`."""
         ready = [index for index, text in enumerate(texts) if text in self._given]

@@ -16,7 +16,8 @@ from typing import IO
 from omnimemory.embedders.base import Vectors
 from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import SourceError
-from omnimemory.ingest.pipeline import ForgottenMeanwhileError, embed_pending, run, run_batch
+from omnimemory.ingest.commits import ForgottenMeanwhileError
+from omnimemory.ingest.pipeline import embed_pending, run, run_batch
 from omnimemory.ingest.tally import Change, Tally, ignore_progress
 from omnimemory.records import Failure, Progress
 from omnimemory.sources.redaction import Redactor
