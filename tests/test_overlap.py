@@ -112,11 +112,34 @@ def test_a_batch_is_stored_and_one_is_read_once_the_model_has_the_next_and_not_b
             meanwhile.begin()
             meanwhile.begin()
             assert wait_until(lambda: len(read) == min(4, batch[0] + 2) and len(stored) == batch[0])
+            assert wait_until(lambda: ahead.is_ready)
         return batch
 
-    overlap(ReadAhead(numbers(), lambda _: False, lambda: None), embed, lambda batch, _: stored.append(batch))
-    assert seen == [([0], []), ([0, 1], []), ([0, 1, 2], [[0]]), ([0, 1, 2, 3], [[0], [1]])]
+    ahead = ReadAhead(numbers(), lambda _: False, lambda: None)
+    overlap(ahead, embed, lambda batch, _: stored.append(batch))
+    assert seen[:3] == [([0], []), ([0, 1], []), ([0, 1, 2], [[0]])]
+    assert seen[3][1][:2] == [[0], [1]]
     assert stored == [[0], [1], [2], [3]]
+
+
+def test_a_batch_is_stored_at_once_while_the_next_is_still_read():
+    stored = []
+
+    def batches():
+        yield [0]
+        yield [1]
+        assert wait_until(lambda: stored == [[0], [1]])
+        yield [2]
+
+    def embed(batch, meanwhile):
+        if batch == [1]:
+            meanwhile.begin()
+        return batch
+
+    overlap(
+        ReadAhead(batches(), lambda batch: batch == [2], lambda: None), embed, lambda batch, _: stored.append(batch)
+    )
+    assert stored == [[0], [1], [2]]
 
 
 def test_more_to_do_comes_in_order_before_the_batch_is_stored_and_once_the_model_works_again():
@@ -127,7 +150,7 @@ def test_more_to_do_comes_in_order_before_the_batch_is_stored_and_once_the_model
         seen.append(list(done))
         if batch != [1]:
             meanwhile.begin()
-            assert wait_until(lambda: (batch, "before") in done)
+            assert wait_until(lambda: (batch, "before") in done and (batch == [2] or ahead.is_ready))
         meanwhile.later(lambda: done.append((batch, "after")))
         return batch
 

@@ -47,8 +47,8 @@ def overlap(
     """Embed and store all batches. An error of storing one is raised once the next is embedded; then nothing follows.
 
     ``embed`` gets a batch, and what it tells when the model works or it waits for something else: then the batch before
-    is stored and the next one read. Both are done in any case. It may give that more to do, which comes in the order
-    it was given, before this batch is stored.
+    is stored and the next one read. Both are done in any case, and the former at once where the next is not read yet.
+    It may give that more to do, which comes in the order it was given, before this batch is stored.
 
     However it ends, what was embedded before is stored, and nothing is being read or stored any more when this returns.
     """
@@ -69,6 +69,8 @@ def overlap(
                     store(batch, made)
                 else:
                     before = beside.later(partial(store, batch, made))
+                if not batches.is_ready:  # the model waits for what is read: nobody is kept from it
+                    beside.begin_all()
         finally:
             beside.begin_all()
         beside.wait()
@@ -181,6 +183,11 @@ class ReadAhead(Generic[Batch]):
             raise error
         self._is_wanted = False
         return batch
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next batch is made."""
+        return not self._made.empty()
 
     def read_on(self, *, model_works: bool) -> None:
         """Let the next batch be made now; called again before that is taken, it does nothing."""
