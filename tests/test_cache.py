@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from cache_cases import ARGS, filled, made, names
+from cache_cases import ARGS, changed, filled, made, names
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -55,17 +55,43 @@ def test_more_texts_than_a_statement_can_hold(cache):
     assert np.array_equal(got, vectors)
 
 
-def test_what_is_written_later_is_known_at_once_where_it_was_put(folder):
+def test_what_is_written_later_is_known_at_once_where_it_was_put(cache, folder):
     jobs, vectors = [], made(3)
-    with EmbeddingCache(folder) as cache, EmbeddingCache(folder) as another:
-        cache.put_many(*ARGS, names(3), vectors, later=jobs.append)
-        assert cache.get_many(*ARGS, names(3))[1].all()
+    cache.put_many(*ARGS, names(3), vectors, later=jobs.append)
+    with EmbeddingCache(folder) as another:
+        got, hits = cache.get_many(*ARGS, ["unknown", *names(3)])
+        assert hits.tolist() == [False, True, True, True]
+        assert np.array_equal(got[1:], vectors)
         assert not another.get_many(*ARGS, names(3))[1].any()
         for job in jobs:
             job()
-        got, hits = another.get_many(*ARGS, names(3))
-    assert hits.all()
-    assert np.array_equal(got, vectors)
+        assert np.array_equal(another.get_many(*ARGS, names(3))[0], vectors)
+    changed(folder, "DELETE FROM Cache")
+    assert not cache.get_many(*ARGS, names(3))[1].any()  # once written, it is on disk only
+
+
+@pytest.mark.parametrize("how", ["some", "all"])
+def test_what_is_deleted_before_it_is_written_never_is(cache, how):
+    jobs = []
+    cache.put_many(*ARGS, names(3), made(3), later=jobs.append)
+    if how == "some":
+        cache.delete_many(*ARGS, ["text 1"])
+    else:
+        cache.clear()
+    left = [how == "some", False, how == "some"]
+    assert cache.get_many(*ARGS, names(3))[1].tolist() == left
+    for job in jobs:
+        job()
+    assert cache.get_many(*ARGS, names(3))[1].tolist() == left
+
+
+def test_of_two_puts_that_are_written_later_the_last_stays(cache):
+    jobs = []
+    for seed in (1, 2):
+        cache.put_many(*ARGS, ["text"], made(1, seed=seed), later=jobs.append)
+    for job in jobs:
+        job()
+        assert np.array_equal(cache.get_many(*ARGS, ["text"])[0], made(1, seed=2))
 
 
 def test_a_second_put_replaces_the_first(cache):

@@ -5,8 +5,8 @@ from fault_cases import dump
 from overlap_cases import SMALL, Aside, beside
 from store_cases import finish, start, wait_until
 
-from omnimemory.errors import EmbedderError, StoreFullError
-from omnimemory.ingest import pace, pipeline
+from omnimemory.errors import EmbedderError, StoreError, StoreFullError
+from omnimemory.ingest import batch_work, events, pace
 from omnimemory.memory import Memory
 
 COUNT, LAST = 24, 3  # commands, and which of the batches is the last
@@ -132,6 +132,63 @@ def test_what_is_forgotten_then_gets_no_vector_and_is_not_left_in_the_cache(smal
         assert memory.cache.get_many(*asked, ["make part20", "make part21"])[1].tolist() == [False, True]
 
 
+def test_what_is_forgotten_then_is_not_left_in_the_cache_by_an_interrupt(small, history):
+    def forget():
+        with Memory(settings=small) as other:
+            other.forget(pattern="re:part20$")
+        raise KeyboardInterrupt
+
+    memory, _ = opened(small, forget)
+    with memory:
+        with pytest.raises(KeyboardInterrupt):
+            memory.ingest_history(history, shell="zsh")
+        assert counts(memory)[:2] == (COUNT - 1, 7)
+        assert memory.cache.stats()["items"] == 16
+
+
+def test_what_another_process_embeds_then_keeps_its_vectors_and_stays_in_the_cache(small, history, tmp_path):
+    note = tmp_path / "note.md"
+    note.write_text("# A note\n")
+
+    def embed():
+        with Memory(settings=small) as other:
+            assert other.ingest(note).added == 1
+            assert counts(other)[1] == 0
+
+    memory, _ = opened(small, embed)
+    with memory:
+        report = memory.ingest_history(history, shell="zsh")
+        assert (report.added, report.events, report.pending) == (COUNT, 3 * COUNT, 0)
+        assert counts(memory) == (COUNT, 0, 3 * COUNT, COUNT + 1)
+        assert memory.cache.stats()["items"] == COUNT + 1
+
+
+def test_a_batch_that_cannot_be_stored_keeps_the_end_from_being_stored(small, history, monkeypatch):
+    with Memory(settings=small, embedder=Aside()) as memory:
+        add, calls = memory.store.commands.add, []
+
+        def full(*given, **options):
+            calls.append(given)
+            if len(calls) == LAST - 1:
+                raise OSError(28, "No space left on device")
+            return add(*given, **options)
+
+        monkeypatch.setattr(memory.store.commands, "add", full)
+        with pytest.raises(StoreError, match="is full"):
+            memory.ingest_history(history, shell="zsh")
+        assert counts(memory) == (8, 0, 0, 8)
+        monkeypatch.undo()
+        assert memory.ingest_history(history, shell="zsh").added == 16
+
+
+def test_many_events_come_after_the_vectors(small, history, monkeypatch):
+    monkeypatch.setattr(events, "_MOST_AHEAD", 3 * COUNT - 1)
+    seen = []
+    with Memory(settings=small, embedder=Aside(lambda _: seen.append(counts(memory)[2]))) as memory:
+        assert memory.ingest_history(history, shell="zsh").events == 3 * COUNT
+    assert seen == [0] * LAST
+
+
 def test_what_is_forgotten_before_stops_the_run_and_nothing_of_the_end_is_stored(small, history):
     def forget(number):
         if number == LAST - 1:
@@ -161,7 +218,7 @@ def test_a_store_that_moves_to_another_model_then_keeps_them_pending(small, hist
 
 
 def test_without_room_for_its_vectors_the_end_is_not_stored_either(small, history, monkeypatch):
-    asked, require = [], pipeline.require_room
+    asked, require = [], batch_work.require_room
 
     def room(path, needed, what):
         asked.append(what)
@@ -169,7 +226,7 @@ def test_without_room_for_its_vectors_the_end_is_not_stored_either(small, histor
             raise StoreFullError("the disk is full")
         require(path, needed, what)
 
-    monkeypatch.setattr(pipeline, "require_room", room)
+    monkeypatch.setattr(batch_work, "require_room", room)
     with Memory(settings=small, embedder=Aside()) as memory:
         with pytest.raises(StoreFullError):
             memory.ingest_history(history, shell="zsh")

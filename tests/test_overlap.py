@@ -18,7 +18,7 @@ from omnimemory.embedders.onnx import OnnxEmbedder
 from omnimemory.embedders.served import ServedEmbedder
 from omnimemory.embedders.static import StaticEmbedder
 from omnimemory.errors import EmbedderError, StoreError
-from omnimemory.ingest import pace, pipeline
+from omnimemory.ingest import overlapped_run, pace
 from omnimemory.ingest.overlap import ReadAhead, overlap
 from omnimemory.ingest.pace import Pace
 from omnimemory.memory import Memory
@@ -491,7 +491,7 @@ def test_once_the_last_batch_is_read_the_index_takes_what_comes_before_it(indexe
     def seventh(number):
         assert number != 7 or wait_until(lambda: ahead[0].ends)
 
-    monkeypatch.setattr(pipeline, "ReadAhead", Held)
+    monkeypatch.setattr(overlapped_run, "ReadAhead", Held)
     monkeypatch.setattr(Store, "committed", lambda self, *, last=False: told.append((self.documents.count(), last)))
     with Memory(settings=indexed.with_values(SMALL), embedder=Aside(seventh)) as memory:
         memory.ingest(folder)

@@ -54,19 +54,21 @@ def commit(store: Store, changes: Sequence[Change], found: Embedded | None, tall
 
 
 def settle(store: Store, table: ItemTable, rows: Sequence[int], found: Embedded, tally: Tally) -> set[int] | None:
-    """Give pending rows their vectors; return which of them were still there.
+    """Give pending rows their vectors; return which of them are gone.
 
-    ``None``: they stay pending, because the store has moved to another model.
+    ``None``: they stay pending, because the store has moved to another model. What another process gave a vector
+    meanwhile keeps that.
     """
     with store.catalog.transaction() as sql:
         if not is_current(sql, table.collection):
             _stop_embedding(store, tally)
             return None
         # Another process may have deleted some of them meanwhile: a vector must not outlive its item.
-        there = _still_pending(table, rows)
-        table.settle(sql, rows)
-        _store_vectors(sql, table, rows, found, there)
-    return there
+        waiting = _still_pending(table, rows)
+        table.settle(sql, [row for row in rows if row in waiting])
+        _store_vectors(sql, table, rows, found, waiting)
+        others = [row for row in rows if row not in waiting]
+        return set(others).difference(table.items(others)) if others else set()
 
 
 def settle_changes(
@@ -78,11 +80,11 @@ def settle_changes(
     for change, rows in zip(changes, written, strict=True):
         if rows:
             part = _part(found, start, start + len(rows))
-            there = settle(store, change.table, rows, part, tally)
-            if there is None:
+            missing = settle(store, change.table, rows, part, tally)
+            if missing is None:
                 return gone
             tally.pending -= len(rows) - len(part.left)
-            gone += [text for row, text in zip(rows, change.texts, strict=True) if row not in there]
+            gone += [text for row, text in zip(rows, change.texts, strict=True) if row in missing]
         start += len(change.texts)
     return gone
 
@@ -115,12 +117,12 @@ def _store_vectors(
     table: ItemTable,
     rows: Sequence[int],
     found: Embedded,
-    there: Collection[int] | None = None,
+    only: Collection[int] | None = None,
 ) -> None:
-    """Store the vectors of these rows (of those in ``there``, if given), and note which have none, or none yet."""
-    table.mark_unembeddable(sql, ((rows[i], why) for i, why in found.unembeddable.items()))
-    table.postpone(sql, (rows[i] for i in found.left))
-    without = found.unembeddable.keys() | found.left
-    keep = [i for i, row in enumerate(rows) if i not in without and (there is None or row in there)]
+    """Store the vectors of these rows (of those in ``only``, if given), and note which have none, or none yet."""
+    wanted = {i for i, row in enumerate(rows) if only is None or row in only}
+    table.mark_unembeddable(sql, ((rows[i], why) for i, why in found.unembeddable.items() if i in wanted))
+    table.postpone(sql, (rows[i] for i in found.left if i in wanted))
+    keep = sorted(wanted - found.unembeddable.keys() - found.left)
     vectors = found.vectors if len(keep) == len(rows) else found.vectors[keep]
     insert_vectors(sql, table.collection, [rows[i] for i in keep], vectors)

@@ -27,6 +27,8 @@ from omnimemory.storage.tombstones import lift_stones
 
 __all__ = ["CleanEvents", "NewEvents", "stamped_key"]
 
+_MOST_AHEAD = 20_000
+
 KeyedEvent = tuple[bytes, int, int, Event]
 """Identity, command row, position and event, as the catalog takes them."""
 
@@ -109,6 +111,14 @@ class NewEvents:
     tally: Tally
     lifted: frozenset[bytes] | None = None
     texts: Sequence[str] = ()
+
+    @property
+    def may_go_ahead(self) -> bool:
+        """Whether this may be committed while the model still works on the commands.
+
+        Not what takes much memory: that would be measured as the model's.
+        """
+        return not self.reading.rewritten and len(self.reading.entries) <= _MOST_AHEAD
 
     def write(self, sql: sqlite3.Connection, *, pending: bool) -> list[int]:  # noqa: ARG002 - Change's signature
         """See :class:`~omnimemory.ingest.tally.Change`."""

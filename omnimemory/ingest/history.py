@@ -1,7 +1,7 @@
 """Shell histories as changes of the store: each distinct command once, each execution as an event.
 
-Commands are committed with their vectors first; all new events and the cursor that says how far the
-history was read follow in one last commit. A run that dies before it is repeated without a trace.
+Commands are committed first, all but the last of them with their vectors; all new events and the cursor that says how
+far the history was read follow in one last commit. A run that dies before it is repeated without a trace.
 """
 
 from __future__ import annotations

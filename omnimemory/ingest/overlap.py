@@ -1,10 +1,10 @@
 """What goes on beside a model that works outside of Python's lock: the next batch is read, the one before is stored.
 
 The caller's own thread asks the model, so an interrupt ends that as quickly as ever. One thread reads, one batch ahead;
-another stores, one batch at a time and in order. The last batch, which may bring a long commit of its own, is stored by
-the caller again. Measured with MiniLM: reading and storing were a tenth of an ingest, in which a core was idle. Where
-vectors are made for texts that are stored already (``embed_pending``, ``reembed``) they are 2 to 8 %, and doing them
-beside the model made no difference that could be measured, so that is done one after the other.
+another stores, one batch at a time and in order. The last batch is stored by the caller again. Measured with MiniLM:
+reading and storing were a tenth of an ingest, in which a core was idle. Where vectors are made for texts that are
+stored already (``embed_pending``, ``reembed``) they are 2 to 8 %, and doing them beside the model made no difference
+that could be measured, so that is done one after the other.
 
 Both begin when the model has got its batch, not before. What the caller does between two batches is Python for the
 most part: the cache, the memory there is, what was made. Beside others who want Python's lock that took twice as long,
@@ -77,11 +77,16 @@ def overlap(
 
 
 class _Job:
-    """Something to do, and what became of it once it was begun."""
+    """Something to do once, and what became of it when it was begun."""
 
     def __init__(self, work: Callable[[], None]) -> None:
-        self.work = work
+        self._work: Callable[[], None] | None = work
         self.begun: Future[None] | None = None
+
+    def __call__(self) -> None:
+        work, self._work = self._work, None
+        if work is not None:  # an interrupt between submitting it and noting that may have it submitted again
+            work()
 
 
 class _Beside(Generic[Batch]):
@@ -103,7 +108,7 @@ class _Beside(Generic[Batch]):
     def begin_all(self) -> None:
         for job in self._jobs:
             if job.begun is None:
-                job.begun = self._pool.submit(job.work)
+                job.begun = self._pool.submit(job)
 
     def wait(self, until: _Job | None = None) -> None:
         """Wait for all jobs, or ``until`` this one is done, and raise the error of any."""

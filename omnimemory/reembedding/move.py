@@ -17,7 +17,7 @@ from omnimemory.embedders.base import UnembeddableTextError
 from omnimemory.embedding_service import Embedded, EmbeddingService
 from omnimemory.errors import StoreBusyError, StoreError
 from omnimemory.faults import reach
-from omnimemory.ingest.pipeline import masked
+from omnimemory.ingest.batches import masked
 from omnimemory.records import Progress
 from omnimemory.storage.catalog import Collection
 from omnimemory.storage.items import ItemTable

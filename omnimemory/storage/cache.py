@@ -5,8 +5,9 @@ that is broken is moved aside, one that cannot be used is left alone for a while
 the log (``cache_connection``), and everything asked for meanwhile is a miss. Only what must not fail in
 silence raises: asking for entries to be deleted.
 
-Layers, in the order they are asked: vectors used lately in memory (``hot_vectors``), then one SQLite
-file through diskcache (``bytes_disk``), whose rows are believed only after a check (``cache_rows``).
+Layers, in the order they are asked: vectors used lately in memory (``hot_vectors``), those that are not
+written yet (``unwritten_vectors``), then one SQLite file through diskcache (``bytes_disk``), whose rows
+are believed only after a check (``cache_rows``).
 Nothing is evicted unless a size limit is set; then what was stored first goes first.
 """
 
@@ -33,6 +34,7 @@ from omnimemory.storage.cache_connection import CacheConnection
 from omnimemory.storage.cache_folder import damaged_file
 from omnimemory.storage.cache_rows import Scope, row_keys
 from omnimemory.storage.hot_vectors import HotVectors
+from omnimemory.storage.unwritten_vectors import UnwrittenVectors
 
 __all__ = ["EmbeddingCache"]
 
@@ -74,6 +76,7 @@ class EmbeddingCache:
         self.directory = Path(directory)
         self.size_limit = size_limit
         self._hot = HotVectors(hot_items)
+        self._unwritten = UnwrittenVectors()
         self._connection = CacheConnection(self.directory, retry_seconds=retry_seconds)
         self._lock, self._pid = ForkLock(), os.getpid()
         self._hot_hits = self._refused = 0
@@ -90,6 +93,9 @@ class EmbeddingCache:
         scope = Scope(space, role, dim)
         found = self._hot.get_many(scope.prefix, texts)
         cold = [place for place, vector in enumerate(found) if vector is None]
+        for place, vector in zip(cold, self._unwritten.get_many(scope.prefix, [texts[c] for c in cold]), strict=True):
+            found[place] = vector
+        cold = [place for place in cold if found[place] is None]
         refused = self._fill(scope, texts, cold, found)
         mask = np.fromiter((vector is not None for vector in found), dtype=np.bool_, count=len(found))
         # A bytearray, because an array over bytes would be read-only for the caller.
@@ -112,7 +118,7 @@ class EmbeddingCache:
     ) -> None:
         """Store (n, dim) vectors, one for each text, in one transaction; what was there is replaced.
 
-        In memory that happens at once. What writes to disk is given to ``later``, if that is given, to be called soon.
+        Here they are found from now on. What writes to disk is given to ``later``, if that is given, to be called soon.
 
         Raises InvalidVectorError for a wrong shape, NaN or infinity; never for the state of the file.
         """
@@ -127,18 +133,10 @@ class EmbeddingCache:
             return
         plain = memoryview(rows.tobytes())
         parts = [plain[start : start + 4 * dim] for start in range(0, len(plain), 4 * dim)]
-        self._hot.put_many(scope.prefix, ((text, bytes(part)) for text, part in zip(texts, parts, strict=True)))
-
-        def write() -> None:
-            now = time.time()
-            materials = scope.materials(texts)
-            sealed = [
-                (key, now, scope.seal(material, part))
-                for key, material, part in zip(row_keys(materials), materials, parts, strict=True)
-            ]
-            sealed.sort()  # in the order of the index, which is also that in which a batch is read
-            self._connection.attempt(lambda file: self._write(file, sealed), None, writes=True)
-
+        pairs = [(text, bytes(part)) for text, part in zip(texts, parts, strict=True)]
+        self._unwritten.put_many(scope.prefix, pairs)
+        self._hot.put_many(scope.prefix, pairs)
+        write = partial(self._write_vectors, scope, pairs)
         if later is None:
             write()
         else:
@@ -154,6 +152,7 @@ class EmbeddingCache:
         self._notice_fork()
         scope = Scope(space, role, dim)
         self._hot.discard(scope.prefix, texts)
+        self._unwritten.discard(scope.prefix, texts)
         keys = [(key,) for key in row_keys(scope.materials(dict.fromkeys(texts)))]
 
         def delete(file: BytesCache) -> int:
@@ -172,6 +171,7 @@ class EmbeddingCache:
         """
         self._notice_fork()
         self._hot.clear()
+        self._unwritten.clear()
 
         def clear(file: BytesCache) -> int:
             with file.writing():
@@ -248,6 +248,26 @@ class EmbeddingCache:
             self._connection.attempt(partial(_delete_rows, rowids=refused), None, writes=True)
         return len(refused)
 
+    def _write_vectors(self, scope: Scope, pairs: list[tuple[str, bytes]]) -> None:
+        texts = [text for text, _ in pairs]
+        materials, now = scope.materials(texts), time.time()
+        sealed = [
+            (key, now, scope.seal(material, part))
+            for key, material, (_, part) in zip(row_keys(materials), materials, pairs, strict=True)
+        ]
+
+        def write(file: BytesCache) -> None:
+            # Looked up while nobody else here has the file: what is deleted meanwhile is not written, or goes then.
+            kept = self._unwritten.get_many(scope.prefix, texts)
+            rows = [row for row, (_, part), there in zip(sealed, pairs, kept, strict=True) if there is part]
+            rows.sort()  # in the order of the index, which is also that in which a batch is read
+            self._write(file, rows)
+
+        try:
+            self._connection.attempt(write, None, writes=True)
+        finally:
+            self._unwritten.written(scope.prefix, pairs)
+
     def _write(self, file: BytesCache, rows: list[tuple[bytes, float, bytes]]) -> None:
         with file.writing():
             file.execute_many(_INSERT, rows)
@@ -274,6 +294,7 @@ class EmbeddingCache:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._unsaved = dict.fromkeys(self._unsaved, 0)
+            self._unwritten.clear()  # the parent writes them
 
 
 def _select(file: BytesCache, keys: list[bytes], size: int) -> list[Row]:

@@ -45,7 +45,7 @@ class Scope:
         prefix = self.prefix
         return [prefix + text.encode("utf-8", "surrogatepass") for text in texts]
 
-    def seal(self, material: bytes, vector: memoryview) -> bytes:
+    def seal(self, material: bytes, vector: bytes) -> bytes:
         """Return the value to store for the bytes of one float32 vector."""
         digest = hashlib.blake2b(material, digest_size=CHECK_BYTES)
         digest.update(vector)

@@ -110,10 +110,19 @@ class IndexSession:
             if self._closing.is_set():
                 return "the store is being closed"
             why_not = self._held.open()
-            if why_not is None and (self._keeper is None or not self._keeper.is_alive()):
-                self._keeper = threading.Thread(target=self._keep, name="omnimemory-index", daemon=True)
-                self._keeper.start()
+            if why_not is None:
+                self._start_keeper()
             return why_not
+
+    def _start_keeper(self) -> None:
+        if self._keeper is not None and self._keeper.is_alive():
+            return
+        self._keeper = threading.Thread(target=self._keep, name="omnimemory-index", daemon=True)
+        try:
+            self._keeper.start()
+        except BaseException:
+            self._held.drop()  # nobody would close it
+            raise
 
     def _keep(self) -> None:
         """While the index is open: drain what other processes committed, and close it when idle."""
