@@ -146,7 +146,8 @@ def test_what_is_forgotten_then_is_not_left_in_the_cache_by_an_interrupt(small, 
         assert memory.cache.stats()["items"] == 16
 
 
-def test_what_another_process_embeds_then_keeps_its_vectors_and_stays_in_the_cache(small, history, tmp_path):
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_another_process_embeds_then_keeps_its_vectors_and_stays_in_the_cache(small, history, tmp_path, fails):
     note = tmp_path / "note.md"
     note.write_text("# A note\n")
 
@@ -154,11 +155,13 @@ def test_what_another_process_embeds_then_keeps_its_vectors_and_stays_in_the_cac
         with Memory(settings=small) as other:
             assert other.ingest(note).added == 1
             assert counts(other)[1] == 0
+        if fails:
+            raise EmbedderError("the model is gone")
 
     memory, _ = opened(small, embed)
     with memory:
         report = memory.ingest_history(history, shell="zsh")
-        assert (report.added, report.events, report.pending) == (COUNT, 3 * COUNT, 0)
+        assert (report.added, report.events) == (COUNT, 3 * COUNT)
         assert counts(memory) == (COUNT, 0, 3 * COUNT, COUNT + 1)
         assert memory.cache.stats()["items"] == COUNT + 1
 

@@ -5,6 +5,7 @@ is committed as pending: keyword search finds it at once, and the next ingest em
 
 The last commands of a history are committed so as well, with the events behind them, while the model works on them:
 these are many rows, for which it would be waited otherwise (.24 of the 9 seconds that 5,000 commands took with MiniLM).
+Which histories that is good for tells ``NewEvents.may_go_ahead``.
 """
 
 from __future__ import annotations

@@ -25,14 +25,14 @@ _BUSY_INGEST_SECONDS = 5.0
 
 
 class IndexWriter:
-    """Brings the pending rows of one store into its index; drains take turns. ``held`` is asked last, never first."""
+    """Brings the pending rows of one store into its index, one drain at a time; ``held`` is that index here."""
 
     def __init__(self, path: Path, catalog: Catalog, options: StoreOptions, held: HeldIndex) -> None:
         self._path = path
         self._options = options
         self._held = held
         self._generations = Generations(catalog)
-        # Whoever needs the index's lock as well takes this one first.
+        # Whoever needs the lock of ``held`` as well takes this one first.
         self._lock = threading.RLock()
         self._drainer: Drainer | None = None
         self._last_commit = float("-inf")
