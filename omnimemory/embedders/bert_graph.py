@@ -5,6 +5,9 @@ DistilBERT (other names, no token types). Attention, Gelu and integer products a
 Runtime documents in its ContribOperators.md. ``LayerNormalization`` after a plain ``Add`` is used and not the fused
 ``SkipLayerNormalization``, which took a seventh of the time with the runtime of this writing. So is ``Gelu`` after a
 bias, and not ``BiasGelu``: 2.2 ms for 504 tokens of MiniLM, where an addition and ``Gelu`` take 1.5 and say the same.
+Attention always gets the mask. Without it, where all texts of a batch are of one length, the runtime takes a quarter
+less time for attention; but it rounds in another way, and in int8 a text then had another vector beside longer texts
+(cosine down to .998), for 3 % of the time of long texts in float32 and nothing measurable in commands.
 
 Words are looked up outside of the graph: the runtime would copy their table, half of a small model, into memory of its
 own, where a mapped file costs the rows that are asked for.
