@@ -74,10 +74,10 @@ class BatchWork:
         texts, rows = [text for _, text in waiting], [row for row, _ in waiting]
         self.require_room(texts)
         found = self.embed(texts, masked(self.store, [(table, texts)]))
-        gone = None if found is None else settle(self.store, table, rows, found, self.tally)
-        if gone is None:
+        settled = None if found is None else settle(self.store, table, rows, found, self.tally)
+        if settled is None:
             return False
-        self.take_from_cache([text for row, text in waiting if row in gone])
+        self.take_from_cache([text for row, text in waiting if row in settled.gone])
         self.store.committed()
         return True
 

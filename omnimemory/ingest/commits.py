@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from omnimemory.embedding_batches import Embedded
 from omnimemory.ingest.tally import Change, Tally
@@ -16,13 +17,20 @@ from omnimemory.storage.store import Store
 from omnimemory.storage.tombstones import forgets
 from omnimemory.storage.vectors import insert_vectors, is_current, moved_message
 
-__all__ = ["ForgottenMeanwhileError", "commit", "settle", "settle_changes"]
+__all__ = ["ForgottenMeanwhileError", "Settled", "commit", "settle", "settle_changes"]
 
 _PAGE = 1000
 
 
 class ForgottenMeanwhileError(Exception):
     """Something was forgotten after this run had begun to read."""
+
+
+class Settled(NamedTuple):
+    """What became of pending rows: which of them are gone, and how many still wait for their vectors."""
+
+    gone: set[int]
+    left: int
 
 
 def commit(store: Store, changes: Sequence[Change], found: Embedded | None, tally: Tally) -> list[list[int]]:
@@ -53,8 +61,8 @@ def commit(store: Store, changes: Sequence[Change], found: Embedded | None, tall
     return written
 
 
-def settle(store: Store, table: ItemTable, rows: Sequence[int], found: Embedded, tally: Tally) -> set[int] | None:
-    """Give pending rows their vectors; return which of them are gone.
+def settle(store: Store, table: ItemTable, rows: Sequence[int], found: Embedded, tally: Tally) -> Settled | None:
+    """Give pending rows their vectors; return what became of them.
 
     ``None``: they stay pending, because the store has moved to another model. What another process gave a vector
     meanwhile keeps that.
@@ -68,7 +76,8 @@ def settle(store: Store, table: ItemTable, rows: Sequence[int], found: Embedded,
         table.settle(sql, [row for row in rows if row in waiting])
         _store_vectors(sql, table, rows, found, waiting)
         others = [row for row in rows if row not in waiting]
-        return set(others).difference(table.items(others)) if others else set()
+        gone = set(others).difference(table.items(others)) if others else set()
+        return Settled(gone, sum(1 for i in found.left if rows[i] in waiting))
 
 
 def settle_changes(
@@ -80,11 +89,11 @@ def settle_changes(
     for change, rows in zip(changes, written, strict=True):
         if rows:
             part = _part(found, start, start + len(rows))
-            missing = settle(store, change.table, rows, part, tally)
-            if missing is None:
+            settled = settle(store, change.table, rows, part, tally)
+            if settled is None:
                 return gone
-            tally.pending -= len(rows) - len(part.left)
-            gone += [text for row, text in zip(rows, change.texts, strict=True) if row in missing]
+            tally.pending -= len(rows) - settled.left
+            gone += [text for row, text in zip(rows, change.texts, strict=True) if row in settled.gone]
         start += len(change.texts)
     return gone
 
