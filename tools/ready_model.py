@@ -49,7 +49,7 @@ def write_ready_graph(source: Path, target: Path, *, pooled: bool) -> None:
         graph.node("Identity", ["pooled"], "sentence_embedding")
         outputs: dict[str, Sequence[int | str]] = {"sentence_embedding": ("n", folder.shape.hidden)}
     else:
-        graph.node("Reshape", [x, "by_text"], "last_hidden_state")
+        graph.node("Reshape", [x, "hidden_by_text"], "last_hidden_state")
         outputs = {"last_hidden_state": ("n", "length", folder.shape.hidden)}
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(graph.model(inputs, outputs))
