@@ -36,7 +36,7 @@ __all__ = ["BUDGETS", "TIME_UP", "main"]
 TIME_UP = "the time was up"
 """Why a size was not tried, where that is the reason."""
 
-BUDGETS = (256, 512, 1024, 2048, 4096)
+BUDGETS = (128, 256, 512, 1024, 2048, 4096)
 """Padded tokens in a batch that are tried, where the model computes its texts in such batches."""
 
 _TEXTS = (32, 128, 512, 2048)
