@@ -17,6 +17,7 @@ from benchmarks.table import Row, print_rows, skipped
 
 NAMES = (
     *("ingest", "reingest", "search", "filter", "cache", "startup", "fusion", "redaction", "schedule", "embed"),
+    "quality",
     "ready",
     "procedure",
     "hook",
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         about = "All of them, with their usual sizes." if module is None else (module.__doc__ or "").partition(": ")[2]
         part = names.add_parser(name, help=about.split(".")[0].replace("%", "%%"), description=about.replace("%", "%%"))
         _common(part)
-        if name in ("ingest", "reingest", "fusion", "embed", "all"):
+        if name in ("ingest", "reingest", "fusion", "embed", "quality", "all"):
             part.add_argument(
                 "--docs", type=Path, metavar="PATH", help="a folder of documents instead of a generated one"
             )
@@ -79,9 +80,9 @@ def _parser() -> argparse.ArgumentParser:
             part.add_argument("--lines", type=int, help="lines of the generated history")
         if name in ("search", "filter", "cache", "startup", "ready", "all"):
             part.add_argument("--rows", type=int, help="vectors (of a cache or store)")
-        if name in ("search", "filter", "fusion", "procedure", "all"):
-            part.add_argument("--queries", type=int, help="queries a round, or questions to fit on")
-        if name in ("fusion", "embed", "ready", "procedure", "schedule", "all"):
+        if name in ("search", "filter", "fusion", "quality", "procedure", "all"):
+            part.add_argument("--queries", type=int, help="queries a round, or questions with known answers")
+        if name in ("fusion", "embed", "quality", "ready", "procedure", "schedule", "all"):
             part.add_argument("--models", type=Path, metavar="PATH", help="a folder of pulled models")
         if name == "fusion":
             part.add_argument("--model", default="static", help="the embedding model to fit for")
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
             part.add_argument("--peers", type=Path, metavar="PYTHON", help="a Python that has the peers installed")
         if name in ("embed", "schedule", "all"):
             part.add_argument("--texts", type=int, help="commands a round; of longer texts a part of that")
-        if name in ("fusion", "redaction", "embed", "all"):
+        if name in ("fusion", "redaction", "embed", "quality", "all"):
             part.add_argument("--tldr", type=Path, metavar="PATH", help="page, description and command, tab-separated")
     part = names.add_parser("history-file", help="Write a generated zsh history.")
     part.add_argument("--lines", type=int, default=100_000)

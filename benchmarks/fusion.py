@@ -9,8 +9,7 @@ winner of one random half is then scored on the other half.
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from benchmarks.children import in_child
 from benchmarks.history import entry
 from benchmarks.options import Options
+from benchmarks.retrieval_sets import commands, key_of, measures, sections
 from benchmarks.table import Row, skipped
 from benchmarks.timing import say
 
@@ -26,7 +26,6 @@ __all__ = ["fit_commands", "fit_documents", "run"]
 K = 10
 WEIGHTS = tuple(tenth / 10 for tenth in range(11))
 _SEED = 11
-_SHORTEST_SECTION = 200
 _WORSE = 0.01
 
 
@@ -88,39 +87,30 @@ def _shown(score: dict[str, float]) -> str:
 
 def fit_commands(folder: str, path: str, queries: int, model: dict[str, Any]) -> dict[str, Any]:
     """Fit on (page, description, command) lines."""
-    right: dict[str, set[str]] = {}
-    texts: dict[str, str] = {}
-    for line in Path(path).read_text("utf-8").splitlines()[1:]:
-        _, description, command = line.split("\t")
-        texts.setdefault(_key(command), command.strip())
-        right.setdefault(description.strip(), set()).add(_key(command))
+    texts, right = commands(Path(path))
     history = Path(folder, "history")
     history.parent.mkdir(parents=True)
     history.write_bytes(b"".join(entry(command, 1_600_000_000 + n) for n, command in enumerate(texts.values())))
     with _memory(folder, model) as memory:
         # The placeholders of the pages are no secrets, and a redacted command would not be recognised.
         memory.ingest_history(history, shell="zsh", keep_secrets=True)
-        stored = {_key(text) for (text,) in memory.store.catalog.rows("SELECT text FROM commands")}
+        stored = {key_of(text) for (text,) in memory.store.catalog.rows("SELECT text FROM commands")}
         questions = [_Question(text, frozenset(keys & stored)) for text, keys in right.items() if keys & stored]
-        return _fit(memory, "commands", questions, queries, lambda hit: _key(hit.text))
+        return _fit(memory, "commands", questions, queries, lambda hit: key_of(hit.text))
 
 
 def fit_documents(folder: str, path: str, queries: int, model: dict[str, Any]) -> dict[str, Any]:
     """Fit on the headings of a folder."""
-    sections = Path(folder, "sections")
+    target = Path(folder, "sections")
     questions = []
-    for number, (title, body) in enumerate(_sections(Path(path))):
-        file = sections / f"{number // 1000:03}" / f"{number:06}.txt"
+    for number, (title, body) in enumerate(sections(Path(path))):
+        file = target / f"{number // 1000:03}" / f"{number:06}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(body, encoding="utf-8")
         questions.append(_Question(title, frozenset([file.resolve().as_posix()])))
     with _memory(folder, model) as memory:
-        memory.ingest(sections)
+        memory.ingest(target)
         return _fit(memory, "documents", questions, queries, lambda hit: hit.source)
-
-
-def _key(command: str) -> str:
-    return " ".join(command.split())
 
 
 def _memory(folder: str, model: dict[str, Any]) -> Any:
@@ -129,30 +119,6 @@ def _memory(folder: str, model: dict[str, Any]) -> Any:
 
     values = {"store.path": Path(folder, "store"), "cache.path": Path(folder, "cache"), "index.enabled": False}
     return Memory(settings=Settings().with_values(values | model))
-
-
-def _sections(folder: Path) -> list[tuple[str, str]]:
-    """Return (heading, what stands below it up to the next one) of every heading that occurs once."""
-    from omnimemory.errors import SourceError
-    from omnimemory.records import Failure
-    from omnimemory.sources.documents import Limits, SkippedError, read, walk
-
-    found: list[tuple[str, str]] = []
-    limits = Limits()
-    for file in walk(folder, limits):
-        if isinstance(file, Failure):
-            continue
-        try:
-            document = read(file, limits)
-        except (SkippedError, SourceError):
-            continue
-        ends = [*(heading.start for heading in document.headings[1:]), len(document.text)]
-        for heading, end in zip(document.headings, ends, strict=False):
-            body = document.text[heading.start : end].partition("\n")[2].lstrip("=-~^\"'`#*+.: \n")
-            if len(body) >= _SHORTEST_SECTION:
-                found.append((heading.title, body))
-    often = Counter(title.casefold() for title, _ in found)
-    return [(title, body) for title, body in found if often[title.casefold()] == 1]
 
 
 def _fit(
@@ -166,7 +132,7 @@ def _fit(
         for question in half:
             hits = search(memory.store, memory.embeddings, Query(question.text, k=K, kinds=(kind,), **how))
             ranks.append(next((rank for rank, hit in enumerate(hits, 1) if name_of(hit) in question.right), 0))
-        return _measures(ranks)
+        return measures(ranks)
 
     dice = random.Random(_SEED)
     chosen = dice.sample(questions, min(most, len(questions)))
@@ -191,13 +157,3 @@ def _fit(
 
 def _hybrid(weight: float) -> str:
     return f"hybrid {weight:g}"
-
-
-def _measures(ranks: Iterable[int]) -> dict[str, float]:
-    """Return MRR@10, recall@1 and recall@10; rank 0 is "not among the ten"."""
-    found = list(ranks)
-    return {
-        "mrr": sum(1 / rank for rank in found if rank) / len(found),
-        "first": sum(rank == 1 for rank in found) / len(found),
-        "found": sum(rank > 0 for rank in found) / len(found),
-    }

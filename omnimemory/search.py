@@ -91,13 +91,15 @@ class _Found:
     weight: float
     cosine: dict[int, float] = field(default_factory=dict)
     bm25: dict[int, float] = field(default_factory=dict)
-    ranks: dict[int, dict[str, int]] = field(default_factory=dict)
+    places: dict[str, dict[int, int]] = field(default_factory=dict)
     explain: dict[str, Any] = field(default_factory=dict)
     fallback: str | None = None
 
     def ranked(self, name: str, rows: Sequence[int]) -> None:
-        for rank, row in enumerate(rows, 1):
-            self.ranks.setdefault(row, {})[name] = rank
+        self.places[name] = dict(zip(rows, range(1, len(rows) + 1), strict=True))
+
+    def ranks(self, row: int) -> dict[str, int]:
+        return {name: places[row] for name, places in self.places.items() if row in places}
 
 
 def search(store: Store, embeddings: EmbeddingService, query: Query, *, explain: bool = False) -> Hits:
@@ -231,9 +233,16 @@ def _fuse(found: list[_Found], query: Query, *, has_vector: bool) -> list[tuple[
         weight = part.weight if query.weight is None else query.weight
         part.explain["vector_weight"] = weight
         top = max(part.bm25.values(), default=1.0) or 1.0
-        for row in part.cosine.keys() | part.bm25.keys():
-            near = (part.cosine[row] - low) / spread if row in part.cosine else 0.0
-            fused.append((weight * near + (1 - weight) * part.bm25.get(row, 0.0) / top, part, row))
+        cosine, bm25 = part.cosine, part.bm25
+        fused += [
+            (
+                weight * ((cosine[row] - low) / spread if row in cosine else 0.0)
+                + (1 - weight) * bm25.get(row, 0.0) / top,
+                part,
+                row,
+            )
+            for row in cosine.keys() | bm25.keys()
+        ]
     return fused
 
 
@@ -251,6 +260,6 @@ def _hit(item: Item, part: _Found, row: int, cut: Callable[[str], str]) -> Hit:
         start=item.start,
         end=item.end,
         metadata=item.metadata,
-        ranks=part.ranks.get(row, {}),
+        ranks=part.ranks(row),
         snippet=cut(item.text),
     )

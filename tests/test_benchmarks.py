@@ -199,15 +199,7 @@ FLOWERS = ("daisy", "iris", "poppy", "rose", "tulip", "violet", "lily", "lotus",
 
 @pytest.mark.slow
 def test_fusion_fits_both_kinds_and_scores_the_winner_on_the_other_half(tmp_path):
-    pages, folder = tmp_path / "pages.tsv", tmp_path / "docs"
-    lines = [f"{name}\tShow the {name} of the garden\tgarden --show {name}" for name in FLOWERS]
-    # The same command on a second page, spaced otherwise, is the same command.
-    lines.append("other\tList a daisy\tgarden  --show   daisy")
-    pages.write_text("page\tdescription\tcommand\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    folder.mkdir()
-    for name in FLOWERS:
-        body = f"The {name} stands in bed {name}, and whoever waters the {name} notes it down. " * 5
-        (folder / f"{name}.md").write_text(f"# About the {name}\n\n{body}\n", encoding="utf-8")
+    pages, folder = garden(tmp_path)
     rows = rows_of(
         benchmark(tmp_path, "fusion", "--quick", "--json", "--tldr", pages, "--docs", folder, "--queries", "12")
     )
@@ -222,6 +214,43 @@ def test_fusion_fits_both_kinds_and_scores_the_winner_on_the_other_half(tmp_path
     keyword = next(row for row in rows if row["what"] == "commands, other half, keyword")
     assert keyword["data"]["found"] == 1.0
     assert 0 < keyword["data"]["mrr"] <= 1
+
+
+def garden(tmp_path) -> tuple[Path, Path]:
+    """Return commands with descriptions, and a folder of sections with headings, each about one flower."""
+    pages, folder = tmp_path / "pages.tsv", tmp_path / "docs"
+    lines = [f"{name}\tShow the {name} of the garden\tgarden --show {name}" for name in FLOWERS]
+    # The same command on a second page, spaced otherwise, is the same command.
+    lines.append("other\tList a daisy\tgarden  --show   daisy")
+    pages.write_text("page\tdescription\tcommand\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    folder.mkdir()
+    for name in FLOWERS:
+        body = f"The {name} stands in bed {name}, and whoever waters the {name} notes it down. " * 5
+        (folder / f"{name}.md").write_text(f"# About the {name}\n\n{body}\n", encoding="utf-8")
+    return pages, folder
+
+
+def test_quality_says_what_it_lacks(tmp_path):
+    (row,) = rows_of(benchmark(tmp_path, "quality", "--quick", "--json"))
+    assert "--models PATH" in row["what"]
+
+
+@pytest.mark.slow
+def test_quality_compares_int8_and_shorter_vectors_with_float32(minilm, tmp_path):
+    pages, folder = garden(tmp_path)
+    given = ("--models", minilm.folder.parent, "--tldr", pages, "--docs", folder)
+    rows = rows_of(benchmark(tmp_path, "quality", "--quick", "--json", *given))
+    titles = {row["what"]: row for row in rows}
+    for kind, asked in (("commands", len(FLOWERS) + 1), ("sections", len(FLOWERS))):
+        whole = titles[f"{kind}, {asked} questions, {len(FLOWERS)} texts: MRR@10 in int8"]
+        # Each flower is named in one text only, and each question names one.
+        assert min(map(len, whole["data"]["ranks"].values())) == asked
+        assert sum(rank == 1 for rank in whole["data"]["ranks"]["float32"]) >= asked - 1
+        assert len([title for title in titles if title.startswith(f"{kind}, ") and "cut to" in title]) == 3
+        assert 0.98 < min(whole["data"]["cosines"]) < 1
+        assert 0.9999 < whole["data"]["alone"] <= 1.000001
+    without = rows_of(benchmark(tmp_path, "quality", "--quick", "--json", *given[:2]))
+    assert [row["what"].partition(":")[0] for row in without] == ["skipped", "skipped"]
 
 
 def test_a_generated_history_is_what_zsh_would_write_and_repeats_itself(tmp_path):

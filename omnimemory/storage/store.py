@@ -117,7 +117,8 @@ class Store:
         if self._sizes[kind][0] == _LEFT_BEHIND:
             return self._scan(kind, query, k, "the store was moved to another model")
         if size <= self.options.exact_rows:
-            return self._scan(kind, query, k, f"{size} vectors, exact up to {self.options.exact_rows}")
+            reason = f"{size} vectors, exact up to {self.options.exact_rows}"
+            return self._scan(kind, query, k, reason) if size else Nearest([], [], "exact", reason)
         why_not = self._session.why_closed(query)
         if why_not:
             return self._scan(kind, query, k, why_not, fallback=True)
