@@ -46,7 +46,8 @@ PRECISIONS = ("float32", "int8")
 BUDGET = 256
 """Padded tokens in a batch. What lies between two layers of MiniLM then fits into 2 MB of a core's own cache.
 
-Of 96 to 768 those from 192 to 320 were the fastest: 512 took 2 to 12 % longer with commands and up to 6 % with chunks.
+Of 96 to 768 those from 192 to 384 were the fastest: 512 took 2 to 12 % longer with commands and up to 6 % with chunks
+in int8; with chunks in float32 single runs differed by 8 % either way.
 """
 
 _RUNTIME = 60 << 20  # what ONNX Runtime takes beside the weights
