@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import threading
+import time
 
 import pytest
 
@@ -53,6 +54,16 @@ def test_a_peak_that_is_gone_at_the_end_is_seen():
         taken(48 * MIB, passes=40).close()
     assert 47 * MIB <= sampler.peak - sampler.before <= 60 * MIB
     assert sampler.after - sampler.before < 8 * MIB
+
+
+def test_long_work_is_looked_at_seldom_and_loading_all_the_time():
+    """Every look costs the work a little; when a model is ready has to be seen at once."""
+    with PeakSampler() as long:
+        time.sleep(1.2)
+    with PeakSampler(ready=lambda: False) as loading:
+        time.sleep(1.2)
+    assert 2 < long.looks < 1.2 / 0.05 + 80  # about 80 until each pause is the longest one
+    assert loading.looks > long.looks
 
 
 def test_what_a_batch_takes_for_a_moment_is_what_it_needs():
