@@ -122,6 +122,30 @@ def test_a_batch_is_stored_and_one_is_read_once_the_model_has_the_next_and_not_b
     assert stored == [[0], [1], [2], [3]]
 
 
+def test_the_next_batch_is_read_when_the_one_before_is_stored_and_never_two_at_once():
+    done = []
+
+    def numbers():
+        for number in range(6):
+            done.append(("read", number))
+            yield [number]
+
+    def store(batch, _):
+        time.sleep(0.02)  # longer than the model takes, and longer than reading would
+        done.append(("stored", batch[0]))
+
+    def embed(batch, meanwhile):
+        meanwhile.begin()
+        meanwhile.begin()
+        return batch
+
+    overlap(ReadAhead(numbers(), lambda batch: batch == [5], lambda: None), embed, store)
+    order = [("stored", number) for number in range(6)]
+    assert [one for one in done if one[0] == "stored"] == order
+    for number in range(2, 6):
+        assert done.index(("stored", number - 2)) < done.index(("read", number)) < done.index(("stored", number))
+
+
 def test_a_batch_is_stored_at_once_while_the_next_is_still_read():
     stored = []
 
