@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omnimemory.sources.formats import SkippedError, parse
+from omnimemory.sources.formats.webpage import read_html
 
 PAGE = """<!DOCTYPE html><html><head><title>The &amp; page
  title</title><style>p { color: red }</style><script>if (a < b) document.write("<p>no</p>")</script></head>
@@ -161,3 +162,41 @@ def test_any_soup_of_tags_gives_clean_text_and_headings_in_it(tokens):
     assert document.text == document.text.strip(" \n")
     for heading in document.headings:
         assert document.text.startswith(heading.title, heading.start)
+
+
+_AROUND_TAGS = [
+    "<N>",
+    "</N>",
+    '<N class="',
+    '<N class="k">',
+    "<N class='k'>",
+    '</N class="',
+    "<N ",
+    "<N/>",
+    "<Nx>",
+    '">',
+]
+_AROUND_TAGS += [
+    "<",
+    ">",
+    '"',
+    "'",
+    "=",
+    " ",
+    "word",
+    "<p>",
+    "<a title=",
+    "<!--",
+    "-->",
+    "<title>",
+    "</title>",
+    "<script>",
+]
+
+
+@given(st.lists(st.sampled_from(_AROUND_TAGS), max_size=30), st.sampled_from(["span", "code", "em", "strong"]))
+@settings(max_examples=300, deadline=None)
+def test_tags_that_are_passed_over_in_haste_end_where_all_others_do(tokens, name):
+    pages = [read_html("a.html", "x" + "".join(tokens).replace("N", each)) for each in (name, "abbr")]
+    assert pages[0].text == pages[1].text.replace("abbr", name)
+    assert pages[0].metadata.get("title", "") == pages[1].metadata.get("title", "").replace("abbr", name)

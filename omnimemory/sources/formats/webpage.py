@@ -22,8 +22,10 @@ __all__ = ["read_html"]
 _TITLE = 200
 _MOST_TAGS = 2_000_000
 _ATTRIBUTES = r"""(?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+"""
+# The first kind only makes haste: tags that change nothing, as highlighted code is full of them.
 _TOKEN = re.compile(
     rf"""<(?:
+        /?(?:span|code|em|strong)(?:[ ]class="[^"]*+")?> |
         (?P<end>/?)(?!(?:script|style|textarea|title|iframe)[\s/>])(?P<name>[a-z][^\s/>]*+)(?P<attributes>{_ATTRIBUTES})(?:>|\Z)
       | (?P<raw>script|style|textarea|title|iframe)(?=[\s/>]) {_ATTRIBUTES}
         (?: (?<=/)> | > (?P<content>.*?) (?:</(?P=raw)(?=[\s/>])[^>]*(?:>|\Z)|\Z) | \Z )
