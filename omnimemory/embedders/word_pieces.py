@@ -24,7 +24,9 @@ _LONGEST = 32
 _PLAIN = re.compile(r"[\t\n\r -~]*")
 _LONG = re.compile(rf"[A-Za-z0-9]{{{_LONGEST + 1}}}")  # keys and digests, which hardly come twice
 _WORDS = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9\t\n\r ]")
-_BETWEEN_BLANKS = re.compile(r"[^\t\n\r ]+")
+# Where there are others than ASCII: first what stands between blanks and has such a character in it, in one piece. That
+# is looked for behind a blank only, or a long piece without one would be read again from each of its words.
+_MIXED = re.compile(rf"(?<![^\t\n\r ])[!-~]*+[^\t\n\r -~][^\t\n\r ]*+|{_WORDS.pattern}")
 
 
 class WordPieces:
@@ -67,12 +69,5 @@ def _split(text: str) -> list[str] | None:
         return None
     if _PLAIN.fullmatch(text):
         return _WORDS.findall(text)
-    words: list[str] = []
-    for part in _BETWEEN_BLANKS.findall(text):
-        if _PLAIN.fullmatch(part):
-            words += _WORDS.findall(part)
-        elif len(part) > _LONGEST:
-            return None
-        else:
-            words.append(part)
-    return words
+    words = _MIXED.findall(text)
+    return None if max(map(len, words), default=0) > _LONGEST else words
