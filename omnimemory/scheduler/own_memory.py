@@ -94,7 +94,7 @@ def _mark() -> int:
 
 
 class PeakSampler:
-    """Watches what the process holds while a ``with`` block runs; ``looks`` is how often it did.
+    """Watches what the process holds while a ``with`` block runs.
 
     ``ready`` is asked at each look; what was held when it first said yes, and the peak until then, are kept apart in
     ``at_ready`` and ``peak_until_ready`` (``None`` if it never did), and ``peak`` is that of the rest.
@@ -103,7 +103,7 @@ class PeakSampler:
     def __init__(self, ready: Callable[[], bool] | None = None) -> None:
         self._ready = ready
         self._end = threading.Event()
-        self.before = self.after = self.peak = self.looks = 0
+        self.before = self.after = self.peak = 0
         self.at_ready: int | None = None
         self.peak_until_ready = 0
 
@@ -127,7 +127,6 @@ class PeakSampler:
 
     def _note(self) -> None:
         now = held()
-        self.looks += 1
         self._most_shared = max(self._most_shared, now.shared)
         self.peak = max(self.peak, now.private)
         if self._ready is not None and self._ready():
