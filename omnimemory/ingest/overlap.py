@@ -94,7 +94,7 @@ class _Job:
 
 
 class _Beside(Generic[Batch]):
-    """Jobs that a thread does one by one, once they may begin; the next batch is read from then on as well."""
+    """Jobs that a thread does one by one, once they may begin; when those are done, the next batch is read."""
 
     def __init__(self, pool: ThreadPoolExecutor, batches: ReadAhead[Batch]) -> None:
         self._pool = pool
