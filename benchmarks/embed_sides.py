@@ -45,7 +45,7 @@ def bare(texts: dict[str, str], model: str, precision: str) -> dict[str, Any]:
     return {kind: _beside_bare(embedder, _read(path)) for kind, path in texts.items()}
 
 
-def _beside_bare(embedder: OnnxEmbedder, every: list[str]) -> dict[str, list[float]]:
+def _beside_bare(embedder: OnnxEmbedder, every: list[str]) -> dict[str, Any]:
     from omnimemory.embedders.batches import plan
     from omnimemory.embedders.onnx import BUDGET
     from omnimemory.embedders.onnx_session import available_cores, run_batches
@@ -69,6 +69,7 @@ def _beside_bare(embedder: OnnxEmbedder, every: list[str]) -> dict[str, list[flo
     return {
         "ours": [sum(cost.wall for cost in embedded), sum(cost.cpu for cost in embedded)],
         "bare": [sum(cost.wall for cost in session), sum(cost.cpu for cost in session)],
+        "parts": [(one.wall, other.wall) for one, other in zip(embedded, session, strict=True)],
     }
 
 

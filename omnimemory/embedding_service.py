@@ -118,7 +118,8 @@ class EmbeddingService:
     ) -> Vectors:
         """Return the vectors (n, dim) of texts, in order; of ``target_dim`` components, see :meth:`apply_mrl`.
 
-        Without ``use_cache`` nothing is looked up and nothing kept. ``batch_size`` texts go to the embedder at once.
+        Without ``use_cache`` nothing is looked up and nothing kept, nor are queries of a model that answers faster than
+        the cache (``instant``). ``batch_size`` texts go to the embedder at once.
         Raises :class:`EmbedderError` (naming the texts that have no vector, when it is that) and
         :class:`MemoryBudgetError` when there is no memory for a single text.
         """
@@ -182,6 +183,8 @@ class EmbeddingService:
         cancelled: Callable[[], bool] | None = None,
     ) -> Vectors:
         check_strings(texts)
+        if role == "query" and getattr(self.embedder, "instant", False):
+            use_cache = False
         found = self._batches(ask, use_cache=use_cache, batch_size=batch_size, cancelled=cancelled).resolve(texts, role)
         if found.error is not None:
             raise found.error

@@ -245,3 +245,20 @@ def test_scores_of_single_rows_are_the_same_from_memory_and_from_the_catalog(tmp
         after = store.scores("documents", query, [*rows, *more, 999])
         assert after.keys() == {*rows, *more} - {rows[7]}
         assert {row: after[row] for row in rows if row != rows[7]} == {r: read[r] for r in rows if r != rows[7]}
+
+
+def test_scores_are_those_of_the_rows_in_whatever_order_they_were_embedded(store):
+    vectors = unit_vectors(30)
+    order = np.random.default_rng(3).permutation(30)
+    with store.catalog.transaction() as sql:
+        owner = store.documents.ensure_source(sql, "file:a", "file")
+        rows = store.documents.add(sql, owner, [chunk(f"n{n}") for n in range(30)], pending=True)
+        insert_vectors(sql, store.documents.collection, [rows[n] for n in order], vectors[order])
+    exact, query = exact_index(store), vectors[4]
+    assert exact.scores(query, rows) == {}  # there is no copy yet
+    exact.snapshot()
+    found = exact.scores(query, [rows[n] for n in (29, 4, 0, 11)] + [max(rows) + 7])
+    right = dict(zip(rows, cosines(vectors, query).tolist(), strict=True))
+    assert found == {rows[n]: right[rows[n]] for n in (29, 4, 0, 11)}
+    delete_chunks(store, [f"n{n}" for n in range(30)])
+    assert exact.scores(query, rows) == {}

@@ -16,7 +16,9 @@ LONG = 60.0
 
 
 class Loading(StaticEmbedder):
-    """The static model, which loads for its first question until it is let."""
+    """The static model, which loads for its first question until it is let, and so is slower than the cache."""
+
+    instant = False
 
     def __init__(self):
         super().__init__()

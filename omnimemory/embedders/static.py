@@ -110,6 +110,9 @@ class StaticEmbedder:
     of the installed wordllama package; found by itself when omitted. Safe to use from several threads.
     """
 
+    instant = True
+    """One text is embedded in 0.05 ms; looking it up in a cache on disk takes 0.15, and keeping it there 0.3."""
+
     def __init__(self, dim: int = 256, *, package: Path | None = None) -> None:
         if dim not in STATIC_DIMS:
             raise EmbedderError(f"the static model has no {dim} dimensions: choose {', '.join(map(str, STATIC_DIMS))}")
