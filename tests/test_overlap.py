@@ -461,6 +461,20 @@ def test_the_first_batch_of_a_model_that_works_aside_is_small_and_the_next_follo
     assert set(sizes[2:-1]) == {20}
 
 
+def test_the_first_commands_of_a_history_are_few_because_the_model_waits_for_them(settings, tmp_path):
+    sizes, history = [], tmp_path / "history"
+    history.write_text("".join(f"git show {number:040x}\n" for number in range(80)))
+
+    class Counted(Aside):
+        def embed(self, texts, role):
+            sizes.append(len(texts))
+            return super().embed(texts, role)
+
+    with Memory(settings=settings.with_values({"embedding.batch_size": 32}), embedder=Counted()) as memory:
+        assert memory.ingest_history(history, shell="bash").embedded == 80
+    assert sizes == [4, 32, 32, 12]
+
+
 @pytest.mark.parametrize("size", [64, 512])
 def test_the_index_is_written_from_the_first_batch_on_unless_there_is_no_other(indexed, folder, size, monkeypatch):
     started, batches, start_drainer = [], [], IndexWriter._start_drainer
@@ -485,7 +499,10 @@ def test_an_open_index_stays_open_while_a_little_is_ingested(indexed, folder, mo
     assert started == []
 
 
-@pytest.mark.parametrize(("size", "commits"), [(14, [(14, 0), (20, 20)]), (80, [(20, 0), (20, 0), (20, 20)])])
+@pytest.mark.parametrize(
+    ("size", "commits"),
+    [(14, [(2, 0), (16, 0), (20, 20)]), (80, [(10, 0), (20, 20)]), (160, [(20, 0), (20, 0), (20, 20)])],
+)
 def test_the_index_takes_all_there_is_before_the_last_batch_is_waited_for(
     settings, tmp_path, monkeypatch, size, commits
 ):
@@ -501,7 +518,7 @@ def test_the_index_takes_all_there_is_before_the_last_batch_is_waited_for(
     with Memory(settings=settings, embedder=Aside()) as memory:
         memory.ingest_history(history, shell="bash")
     assert sorted(seen + told) == sorted(commits)
-    assert (commits[-2] if size == 80 else commits[-1]) in told
+    assert (commits[-2] if size == 160 else commits[-1]) in told
 
 
 def test_once_the_last_batch_is_read_the_index_takes_what_comes_before_it(indexed, folder, monkeypatch, even):

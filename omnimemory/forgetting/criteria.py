@@ -12,7 +12,7 @@ from typing import Any
 
 from omnimemory.errors import ConfigError
 from omnimemory.ingest.notes import SOURCE as NOTES
-from omnimemory.ingest.roots import path_uri, root_paths
+from omnimemory.ingest.paths import path_uri, root_paths
 from omnimemory.search import KINDS
 
 __all__ = ["Criteria", "Pattern", "Time", "check_any", "make_criteria"]

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from omnimemory.ingest.events import CleanEvents, NewEvents
-from omnimemory.ingest.roots import path_uri
+from omnimemory.ingest.pace import Pace
+from omnimemory.ingest.paths import path_uri
 from omnimemory.ingest.scrub import ScrubbedEvents, commands_with_secrets
 from omnimemory.ingest.tally import Tally
 from omnimemory.records import Failure, Progress
@@ -258,10 +259,12 @@ class _History:
             self._tally.failures.append(Failure(self._uri, reason, error=False))
 
 
-def _parts(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    rest = iter(texts)
+def _parts(texts: Iterable[str], most: int) -> Iterator[list[str]]:
+    """Yield the texts in lists; the first is small, because the model waits for it."""
+    rest, size = iter(texts), Pace(most).least
     while part := list(islice(rest, size)):
         yield part
+        size = most
 
 
 def _bytes_of(path: Path | None) -> int:

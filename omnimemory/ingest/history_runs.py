@@ -12,8 +12,8 @@ from omnimemory.config.settings import HistorySettings
 from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import ConfigError, SourceError
 from omnimemory.ingest.history import history_changes
+from omnimemory.ingest.paths import path_uri
 from omnimemory.ingest.pipeline import embed_pending, run
-from omnimemory.ingest.roots import path_uri
 from omnimemory.ingest.tally import Tally, ignore_progress
 from omnimemory.procedure.stored_steps import store_steps
 from omnimemory.records import Failure, FoundHistory, IngestReport, Progress

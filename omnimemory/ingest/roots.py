@@ -7,17 +7,16 @@ unreadable looks like one that was emptied, so doubt keeps everything (see :func
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from omnimemory.errors import ConfigError
+from omnimemory.ingest.paths import path_uri
 from omnimemory.records import Failure
 from omnimemory.sources.documents import Found, Limits, walk
 from omnimemory.storage.sources import StoredSource
 
-__all__ = ["Root", "path_uri", "removable", "root_paths", "walk_root"]
+__all__ = ["Root", "removable", "walk_root"]
 
 _FEW_FILES = 10
 _MOST_SHARE = 0.5
@@ -40,24 +39,6 @@ class Root:
     def refused(self) -> set[str]:
         """What is there but could not be looked at."""
         return {failure.source for failure in self.failures if failure.error and self.exists}
-
-
-def root_paths(paths: Iterable[Any]) -> list[Path]:
-    """Return the paths that were given as ``Path`` objects. Raises :class:`ConfigError` for what is no path."""
-    roots = []
-    for path in paths:
-        if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in os.fsdecode(path):
-            raise ConfigError(f"{path!r} is no path: give files and folders one by one, ingest('docs', 'README.md').")
-        try:
-            roots.append(Path(path).expanduser())
-        except RuntimeError:  # ~somebody, and there is no somebody: then it is a name like any other
-            roots.append(Path(path))
-    return roots
-
-
-def path_uri(path: Path) -> str:
-    r"""Return the name of a file for ever: absolute, links resolved, foreign bytes as ``\xNN``."""
-    return os.fsencode(os.path.realpath(path)).decode("utf-8", "backslashreplace")
 
 
 def walk_root(path: Path, limits: Limits, own: Sequence[str]) -> Root:

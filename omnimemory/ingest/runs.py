@@ -12,8 +12,8 @@ from omnimemory.embedding_service import EmbeddingService
 from omnimemory.errors import ConfigError
 from omnimemory.ingest.documents import DocumentReader, document_changes
 from omnimemory.ingest.notes import note_changes
+from omnimemory.ingest.paths import path_uri, root_paths
 from omnimemory.ingest.pipeline import embed_pending, rehearse, run
-from omnimemory.ingest.roots import path_uri, root_paths
 from omnimemory.ingest.tally import Tally, ignore_progress
 from omnimemory.records import IngestReport, Progress
 from omnimemory.sources.documents import Limits
