@@ -16,7 +16,7 @@ from omnimemory.answers import Answers
 from omnimemory.config import Settings, load_settings
 from omnimemory.embedders.base import Embedder, Vectors
 from omnimemory.embedding_service import EmbeddingService
-from omnimemory.errors import ConfigError, StoreError
+from omnimemory.errors import ConfigError, SpaceMismatchError, StoreError
 from omnimemory.foresight import Foresight
 from omnimemory.moving import Moving
 from omnimemory.recording import Recording
@@ -168,13 +168,21 @@ class Memory(Recording, Foresight, Moving, Upkeep):
             vector=vector,
             model_seconds=settings.model_seconds,
         )
-        with self._swap:  # a move to another model changes both at once
-            store, embeddings = self.store, self.embeddings
         began = time.perf_counter()
-        hits = search(store, embeddings, found, explain=explain)
+        hits = self._found(found, explain=explain)
         seconds = time.perf_counter() - began
         self.answers.note(seconds, degraded=hits.degraded is not None, fallback=hits.fallback is not None)
         return hits
+
+    def _found(self, query: Query, *, explain: bool) -> Hits:
+        while True:
+            with self._swap:  # a move to another model changes both at once
+                store, embeddings = self.store, self.embeddings
+            try:
+                return search(store, embeddings, query, explain=explain)
+            except SpaceMismatchError:
+                if store is self.store:  # another process moved it, else a thread of this one, and the old vectors went
+                    raise
 
     def _without_secrets(self, query: str) -> str:
         if not isinstance(query, str):

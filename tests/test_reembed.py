@@ -190,6 +190,26 @@ def test_every_search_in_every_thread_is_answered_while_it_moves(filled):
     assert answers == {notes(6)[5]}
 
 
+@pytest.mark.parametrize("mode", ["vector", "hybrid"])
+def test_a_search_whose_vectors_are_deleted_before_it_has_looked_at_them_looks_at_the_new_ones(
+    filled, monkeypatch, mode
+):
+    embed, moves = StaticEmbedder.embed, iter([128])
+
+    def moved_meanwhile(embedder, texts, role):
+        vectors = embed(embedder, texts, role)
+        for dim in moves if role == "query" else ():
+            assert filled.reembed(dim=dim).state == "moved"
+            filled.reembed(confirm=True)
+        return vectors
+
+    monkeypatch.setattr(StaticEmbedder, "embed", moved_meanwhile)
+    hits = filled.search("note 5 tells of harbour number 712", k=1, mode=mode)
+    assert (hits[0].text, hits.degraded) == (notes(6)[5], None)
+    assert "vector" in hits[0].ranks
+    assert filled.embeddings.dim == 128
+
+
 def test_whoever_has_the_store_open_searches_the_old_vectors_and_stores_no_more_of_them(filled, settings):
     space = {"fingerprint": filled.embeddings.embedder.fingerprint, "model": "static:wordllama-256", "dim": 256}
     other = Store(settings.store.path, StoreOptions(index=False), **space)  # as another process would
