@@ -111,7 +111,7 @@ class StaticEmbedder:
     """
 
     instant = True
-    """A question is embedded sooner than it is looked up in a cache on disk and kept there: in half of that time."""
+    """A new question is embedded in less time than it takes to look it up in a cache on disk and keep it there."""
 
     def __init__(self, dim: int = 256, *, package: Path | None = None) -> None:
         if dim not in STATIC_DIMS:
