@@ -68,6 +68,10 @@ class Pane:
     def said(self, word: str) -> bool:
         return word in self.screen().split()
 
+    def prompted_after(self, word: str) -> bool:
+        """Whether the word was said and a prompt followed: what is pasted before there is one arrives as if typed."""
+        return self.said(word) and not self.screen().rstrip().endswith(word)
+
     def kill(self) -> None:
         """Kill the shell as a terminal that dies does, at once."""
         os.kill(int(self.tmux("list-panes", "-F", "#{pane_pid}")), signal.SIGKILL)
@@ -100,7 +104,7 @@ class Terminal(Pane):
             self._source_hook(shell, folder / f"hook.{shell}", environ)
         self.type("cd sub")
         self.type("echo rea''dy")
-        self.wait(lambda: "ready" in self.screen().split())
+        self.wait(lambda: self.prompted_after("ready"))
 
     def _source_hook(self, shell: str, script: Path, environ: dict[str, str]) -> None:
         made = [str(BIN / "omnimemory"), "--store", str(self.store), "hook", shell]

@@ -52,10 +52,14 @@ def commands(path: Path) -> list[str]:
     return [event.command for event in read(path)[0]] if path.exists() else []
 
 
-def run(shown: Pane, path: Path, text: str, count: int) -> None:
-    """Paste a text, run it, and wait until the history holds ``count`` commands."""
+def run(shown: Pane, path: Path, text: str, count: int, prompt: str = ">") -> None:
+    """Paste a text, run it, and wait until the history holds ``count`` commands and the program asks for the next.
+
+    A history may hold a command before it has run, and what is pasted before there is a prompt arrives as if typed:
+    a newline runs it, and IPython indents what follows.
+    """
     shown.paste(text)
-    shown.wait(lambda: len(commands(path)) >= count)
+    shown.wait(lambda: len(commands(path)) >= count and shown.screen().rstrip().endswith(prompt))
 
 
 @pytest.fixture
@@ -65,7 +69,8 @@ def nushell(tmp_path):
     def start(kept: str, *settings: str) -> tuple[Pane, Path]:
         folder = tmp_path / ".config" / "nushell"
         folder.mkdir(parents=True, exist_ok=True)
-        lines = [f'$env.config.history.file_format = "{kept}"', "$env.config.show_banner = false", *settings]
+        prompt = ["$env.config.show_banner = false", '$env.PROMPT_COMMAND_RIGHT = ""']
+        lines = [f'$env.config.history.file_format = "{kept}"', *prompt, *settings]
         (folder / "config.nu").write_text("\n".join(lines))
         (folder / "env.nu").touch()
         opened.append(open_in_terminal("nu", tmp_path, f"tmux{len(opened)}"))
@@ -121,9 +126,9 @@ def test_what_is_typed_in_ipython_is_read_as_it_was_typed(tmp_path):
     shown = open_in_terminal("ipython", tmp_path, "tmux", "--no-banner")
     path = tmp_path / ".ipython" / "profile_default" / "history.sqlite"
     try:
-        shown.wait(lambda: "In [1" in shown.screen())
+        shown.wait(lambda: shown.screen().rstrip().endswith("In [1]:"))
         for number, text in enumerate(PYTHON, 1):
-            run(shown, path, text, number)
+            run(shown, path, text, number, f"In [{number + 1}]:")
         events, _ = read(path)
     finally:
         shown.close()

@@ -98,7 +98,7 @@ def test_what_is_typed_at_a_prompt_is_read_from_the_history_that_the_shell_write
     for number, command in enumerate(typed):
         shown.paste(command)
         shown.type(f"echo do''ne{number}")
-        shown.wait(lambda number=number: shown.said(f"done{number}"))
+        shown.wait(lambda number=number: shown.prompted_after(f"done{number}"))
     shown.tmux("send-keys", "-l", "exit")
     shown.tmux("send-keys", "Enter")
     assert wait_until(lambda: path.exists() and b"exit" in path.read_bytes(), 20)
