@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
             part.add_argument("--models", type=Path, metavar="PATH", help="a folder of pulled models")
         if name == "fusion":
             part.add_argument("--model", default="static", help="the embedding model to fit for")
-        if name in ("embed", "all"):
+        if name in ("embed", "ready", "all"):
             part.add_argument("--peers", type=Path, metavar="PYTHON", help="a Python that has the peers installed")
         if name in ("embed", "schedule", "all"):
             part.add_argument("--texts", type=int, help="commands a round; of longer texts a part of that")

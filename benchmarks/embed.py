@@ -14,7 +14,6 @@ import json
 import math
 import shutil
 import statistics
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 from benchmarks.children import in_child
 from benchmarks.embed_texts import some_documents, some_history, texts_of
 from benchmarks.options import Options
+from benchmarks.peer_files import imports, write_chroma_files
 from benchmarks.table import Row, at_least, at_most, figures, shown, skipped
 from benchmarks.timing import Spread, ratios, say
 
@@ -66,31 +66,16 @@ def run(options: Options) -> Iterator[Row]:
 def _peers(options: Options, model: Path) -> dict[str, Any]:
     """Return the peers that can run, by name: the function and its arguments; and why others cannot."""
     home = options.work / "chroma-home"
-    _write_chroma_files(model, home)
+    write_chroma_files(model, home)
     peers: dict[str, Any] = {"Chroma": ("benchmarks.embed_sides:chroma", {"folder": str(home)}, None)}
     missing = []
     for name, function in (("sentence-transformers", "sentence_transformers"), ("txtai", "txtai")):
         python = str(options.peers) if options.peers else None
-        if python is None or not _imports(python, function):
+        if python is None or not imports(python, function):
             missing.append(f"{name} is not installed in the Python of --peers, or none is given")
             continue
         peers[name] = (f"benchmarks.embed_sides:{function}", {"model": str(model)}, python)
     return {**peers, "missing": missing}
-
-
-def _imports(python: str, module: str) -> bool:
-    return subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
-
-
-def _write_chroma_files(model: Path, home: Path) -> None:
-    from tools.ready_model import write_ready_graph
-
-    folder = home / ".cache" / "chroma" / "onnx_models" / MODEL / "onnx"
-    write_ready_graph(model, folder / "model.onnx", pooled=False)
-    for name in ("config.json", "tokenizer.json"):
-        shutil.copyfile(model / name, folder / name)
-    for name in ("special_tokens_map.json", "tokenizer_config.json", "vocab.txt"):
-        (folder / name).write_text("{}\n", encoding="utf-8")  # it looks whether they exist, and reads none
 
 
 def _rounds(options: Options, model: str, texts: dict[str, Path], peers: dict[str, Any]) -> Iterator[dict[str, Any]]:

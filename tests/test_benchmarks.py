@@ -194,6 +194,17 @@ def test_ready_tells_when_the_first_answer_is_there_and_where_a_search_spends_it
     assert any(title.startswith("skipped: it needs --models") for title in titles)
 
 
+@pytest.mark.slow
+def test_ready_compares_with_chroma_over_the_same_notes(minilm, tmp_path):
+    given = ("--quick", "--json", "--rows", "20", "--models", minilm.folder.parent)
+    titles = {row["what"]: row for row in rows_of(benchmark(tmp_path, "ready", *given))}
+    for model in ("static", "all-MiniLM-L6-v2"):
+        for what in ("first answer of a process", "a question to 20 notes"):
+            row = titles[f"{model}: {what}, against Chroma"]
+            assert all(value > 0 for value in (*row["data"]["ours"], *row["data"]["limit"]))
+    assert any(title.startswith("skipped: Chroma and sentence-transformers") for title in titles)
+
+
 FLOWERS = ("daisy", "iris", "poppy", "rose", "tulip", "violet", "lily", "lotus", "peony", "aster", "dahlia", "clover")
 
 
