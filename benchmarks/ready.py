@@ -48,14 +48,15 @@ def run(options: Options) -> Iterator[Row]:
         given = {"folder": str(options.work / f"ready-{model}"), "model": model, "models": models and str(models)}
         in_child("benchmarks.ready_sides:fill", options.work, size=size, **given)
         actions = {
-            "inside": partial(_inside, options.work, given),
-            "program": partial(_program, options.work, given),
             "nothing": partial(_nothing, options.work),
+            "program": partial(_program, options.work, given),
+            "inside": partial(_inside, options.work, given),
             **peers,
         }
+        rounds = options.turns(15)
         for action in actions.values():
-            action(-1)  # the first run of all compiles and reads from disk
-        found = interleave(options.turns(15), actions)
+            action(rounds)  # the first run of all compiles and reads from disk; its questions are asked in no round
+        found = interleave(rounds, actions)
         yield from _rows(model, size, found, seconds, milliseconds)
         for peer in peers:
             yield from _peer_rows(model, size, found, peer)
