@@ -5,6 +5,7 @@ The peers' function imports nothing of this package: it may run in an environmen
 
 from __future__ import annotations
 
+import importlib
 import os
 import statistics
 import time
@@ -19,7 +20,6 @@ __all__ = ["PARTS", "answer", "chroma", "fill", "fill_chroma"]
 
 PARTS = ("import", "store", "model", "question", "close")
 _LATER = 100  # questions after the first
-_LATER_PEERS = 20  # Chroma's own function takes forty times as long for each
 
 
 def fill(folder: str, model: str, models: str | None, size: int) -> None:
@@ -31,9 +31,8 @@ def fill(folder: str, model: str, models: str | None, size: int) -> None:
 def answer(folder: str, model: str, models: str | None, seed: int) -> dict[str, float]:
     """Return the seconds of each part of the first answer, and the median of later ones."""
     marks = [time.perf_counter()]
-    import omnimemory.cli.search
-    import omnimemory.memory  # noqa: F401 - what a search imports
-
+    for module in ("omnimemory.cli.search", "omnimemory.memory"):  # what a search imports
+        importlib.import_module(module)
     marks.append(time.perf_counter())
     memory = _memory(folder, model, models)
     marks.append(time.perf_counter())
@@ -81,7 +80,7 @@ def fill_chroma(folder: str, model: str, size: int) -> None:
     collection.add([str(number) for number in range(size)], embeddings=vectors, documents=texts)
 
 
-def chroma(folder: str, seed: int, files: str, model: str | None = None) -> dict[str, float]:
+def chroma(folder: str, seed: int, files: str, later_questions: int, model: str | None = None) -> dict[str, float]:
     """Return the seconds until Chroma has answered once, and the median of later answers.
 
     Questions are embedded by sentence-transformers with the model, or without one by Chroma's default embedding
@@ -95,7 +94,7 @@ def chroma(folder: str, seed: int, files: str, model: str | None = None) -> dict
     client = chromadb.PersistentClient(folder, Settings(anonymized_telemetry=False))
     collection = client.get_collection("notes", embedding_function=None)
     embed = _default_function() if model is None else _encoder(model)
-    first, *others = headings(_LATER_PEERS + 1, seed)
+    first, *others = headings(later_questions + 1, seed)
     collection.query(query_embeddings=embed([first]), n_results=10)
     done, later = time.perf_counter(), []
     for question in others:
